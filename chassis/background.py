@@ -1,0 +1,46 @@
+"""Work that a replica repeats beside its requests: sweeping, tidying up, purging."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+from aiohttp import web
+
+from chassis.errors import Problem
+from chassis.telemetry import traces
+
+Context = Callable[[web.Application], AsyncIterator[None]]
+log = structlog.get_logger(__name__)
+
+
+def every(seconds: float, name: str, work: Callable[[web.Application], Awaitable[object]]) -> Context:
+    """A context that calls `work(app)` about every `seconds`, each time in a trace of its own.
+
+    A failure is logged and the next turn comes as usual. The interval varies by a fifth, so that
+    replicas started together do not work at the same moments.
+    """
+
+    async def turn(app: web.Application) -> None:
+        with traces.tracer().start_as_current_span(name):
+            try:
+                await work(app)
+            except Problem as problem:
+                log.warning("background work failed", work=name, error_code=problem.code)
+            except Exception:
+                log.exception("background work failed", work=name)
+
+    async def repeat(app: web.Application) -> None:
+        while True:
+            await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            await turn(app)
+
+    async def context(app: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(repeat(app), name=name)
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    return context

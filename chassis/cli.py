@@ -1,0 +1,60 @@
+"""The command line that every service has: `serve` and `migrate`."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import typer
+from aiohttp import web
+
+from chassis import migrations, process, settings
+
+S = TypeVar("S", bound=settings.Settings)
+
+
+def build_cli(
+    settings_class: type[S], create_app: Callable[[S], web.Application], description: str
+) -> typer.Typer:
+    """The commands `serve` and `migrate`; a service adds its own."""
+    service = settings_class.service
+    cli = typer.Typer(
+        name=f"python -m {service}",
+        help=description,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+    @cli.command()
+    def serve() -> None:
+        """Serve HTTP until SIGTERM. Configured by environment variables, see README.md."""
+        loaded = settings.load(settings_class)
+        process.serve(loaded, lambda: create_app(loaded))
+
+    @cli.command()
+    def migrate(
+        *,
+        check: Annotated[
+            bool, typer.Option("--check", help="Change nothing; exit 1 if migrations are missing.")
+        ] = False,
+    ) -> None:
+        """Bring the database schema up to date. Safe to run from several places at once."""
+        loaded = settings.load(settings_class)
+        try:
+            if not check:
+                typer.echo(f"{service}: schema at {asyncio.run(migrations.upgrade(loaded))}")
+                return
+            found, wanted = asyncio.run(migrations.current(loaded)), migrations.head(service)
+        except migrations.MigrationFailed as failure:
+            typer.echo(f"{service}: {failure}", err=True)
+            raise typer.Exit(1) from None
+        if found != wanted:
+            typer.echo(
+                f"{service}: schema at {found or 'nothing'}, wants {wanted}: run python -m {service} migrate",
+                err=True,
+            )
+            raise typer.Exit(1)
+        typer.echo(f"{service}: schema at {found}, up to date")
+
+    return cli

@@ -1,0 +1,116 @@
+"""Our side of a call to a peer: deadline, retries, trace and correlation headers, one body limit.
+
+aiohttp repeats GET on a dead kept-alive connection but never POST, so every retry is made here, and
+only of calls that are safe to repeat: reads, and writes that carry an idempotency key. Each attempt
+is a CLIENT span of its own.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import stamina
+from aiohttp import hdrs, web
+from opentelemetry.trace import Span
+
+from chassis import __version__, correlation
+from chassis.errors import PeerBroken, PeerTimeout, PeerUnavailable, Problem
+
+_MAX_ANSWER_BYTES = 8_388_608
+_RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_resends: ContextVar[int] = ContextVar("resends", default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAnswer:
+    """A peer's answer below 500: `body` is parsed JSON."""
+
+    status: int
+    body: Any
+
+
+class Peer:
+    """One service that this one calls.
+
+    `timeout` bounds one attempt, `deadline` all of them together, both in seconds.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, name: str, base_url: str, *, timeout: float, deadline: float
+    ) -> None:
+        self.name = name
+        self._session = session
+        self._base_url = base_url
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._deadline = deadline
+
+    async def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> PeerAnswer:
+        """Read."""
+        return await self._call(hdrs.METH_GET, path, headers or {})
+
+    async def post(self, path: str, body: Any = None, *, key: str) -> PeerAnswer:  # noqa: ANN401 - JSON
+        """Write, once: the peer knows the repetition by its idempotency key."""
+        return await self._call(hdrs.METH_POST, path, {"Idempotency-Key": key}, body)
+
+    async def _call(self, method: str, path: str, headers: Mapping[str, str], body: Any = None) -> PeerAnswer:  # noqa: ANN401 - JSON
+        """Call until there is an answer to act on.
+
+        Raises:
+            PeerUnavailable, PeerTimeout, PeerBroken: there was none within the deadline.
+
+        """
+        headers = {**headers, correlation.HEADER: correlation.current()}
+        attempts = stamina.retry_context(
+            on=Problem, attempts=None, timeout=self._deadline, wait_initial=0.05, wait_max=2, wait_jitter=0.1
+        )
+        async for attempt in attempts:
+            with attempt:
+                _resends.set(attempt.num - 1)
+                return await self._attempt(method, path, headers, body)
+        raise AssertionError("the loop above returns or raises")  # pragma: no cover - for the type checker
+
+    async def _attempt(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> PeerAnswer:  # noqa: ANN401 - JSON
+        try:
+            async with self._session.request(
+                method,
+                self._base_url + path,
+                headers=headers,
+                json=body,
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                if response.status in _RETRIED_STATUSES:
+                    raise PeerUnavailable(f"{self.name} answered {response.status}.")
+                if response.content_length is not None and response.content_length > _MAX_ANSWER_BYTES:
+                    raise PeerBroken(f"{self.name} gave an answer over the limit.")
+                answer = PeerAnswer(response.status, await response.json(content_type=None))
+        except TimeoutError:
+            raise PeerTimeout(f"{self.name} did not answer in time.") from None
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
+            raise PeerUnavailable(f"{self.name} cannot be reached.") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise PeerBroken(f"{self.name} gave an answer that is no JSON.") from error
+        if answer.status in (301, 302, 307, 308, 405):
+            raise PeerBroken(f"{self.name} is not what answers at its address.")
+        return answer
+
+
+def count_resends(span: Span, _parameters: aiohttp.TraceRequestStartParams) -> None:
+    """Say on the CLIENT span which repetition it is."""
+    if _resends.get():
+        span.set_attribute("http.request.resend_count", _resends.get())
+
+
+HTTP = web.AppKey("http_client", aiohttp.ClientSession)
+
+
+async def http_client(app: web.Application) -> AsyncIterator[None]:
+    """The context with the one client session of the service."""
+    connector = aiohttp.TCPConnector(limit=200, keepalive_timeout=30)
+    async with aiohttp.ClientSession(
+        connector=connector, headers={hdrs.USER_AGENT: f"b2b-orders/{__version__}"}
+    ) as session:
+        app[HTTP] = session
+        yield

@@ -1,0 +1,287 @@
+"""All that differs between MariaDB/MySQL and SQLite. Nothing else asks which database it talks to.
+
+MariaDB and MySQL run with READ COMMITTED, UTC and a short row-lock timeout. SQLite runs in WAL mode;
+it has no row locks, so a writer takes the whole database with BEGIN IMMEDIATE, which gives every
+`SELECT … FOR UPDATE` of ours what it needs: nobody writes between the read and the write.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    Integer,
+    LargeBinary,
+    String,
+    Subquery,
+    Text,
+    bindparam,
+    event,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+# --- column types -------------------------------------------------------------------------------
+
+BigId = BigInteger().with_variant(Integer(), "sqlite")
+"""A 64-bit id that the database counts up; SQLite counts only a column called INTEGER."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment with microseconds, always aware and in UTC."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Ask MariaDB and MySQL for the microseconds, which they leave out by default."""
+        return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name == "mysql" else DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature
+        """Store as naive UTC."""
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature
+        """Read as aware UTC."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def exact_text(length: int) -> TypeEngine[str]:
+    """Text compared byte by byte; the default collation takes `Key-1` and `key-1 ` for the same."""
+    return String(length).with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql"
+    )
+
+
+def free_text(length: int) -> TypeEngine[str]:
+    """Text that people search in, without regard to case."""
+    return String(length).with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_unicode_ci"), "mysql"
+    )
+
+
+def exact_bytes(length: int) -> TypeEngine[bytes]:
+    """At most `length` bytes, comparable and indexable."""
+    return LargeBinary(length).with_variant(mysql.VARBINARY(length), "mysql")
+
+
+def long_bytes() -> TypeEngine[bytes]:
+    """Up to 16 MiB."""
+    return LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql")
+
+
+def long_text() -> TypeEngine[str]:
+    """Up to 16 MiB of text in UTF-8."""
+    return Text().with_variant(mysql.MEDIUMTEXT(charset="utf8mb4", collation="utf8mb4_bin"), "mysql")
+
+
+TABLE_OPTIONS: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
+"""For every `op.create_table`; the server's default may be another character set."""
+
+
+# --- SQL expressions ----------------------------------------------------------------------------
+
+
+class now(FunctionElement[datetime]):  # noqa: N801 - an SQL function
+    """The database's clock, in UTC with microseconds (milliseconds on SQLite)."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+@compiles(now, "mysql")
+def _now_mysql(_element: now, _compiler: SQLCompiler, **_kw: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+    return "UTC_TIMESTAMP(6)"
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(_element: now, _compiler: SQLCompiler, **_kw: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+    return "(strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')"
+
+
+class seconds_from_now(FunctionElement[datetime]):  # noqa: N801 - an SQL function
+    """The database's clock plus a number of seconds, which may be negative."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(bindparam(None, round(seconds * 1_000_000), BigInteger(), unique=True))
+
+
+@compiles(seconds_from_now, "mysql")
+def _from_now_mysql(element: seconds_from_now, compiler: SQLCompiler, **kw: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+    return f"(UTC_TIMESTAMP(6) + INTERVAL {compiler.process(element.clauses, **kw)} MICROSECOND)"
+
+
+@compiles(seconds_from_now, "sqlite")
+def _from_now_sqlite(element: seconds_from_now, compiler: SQLCompiler, **kw: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+    amount = compiler.process(element.clauses, **kw)
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', ({amount} / 1000000.0) || ' seconds') || '000')"
+
+
+def values_of(
+    session: AsyncSession, rows: Sequence[Mapping[str, int | str | None]], **columns: type[int] | type[str]
+) -> Subquery:
+    """A table made of one JSON parameter, so that one statement of one text changes any number of rows.
+
+    `columns` names the columns and their types; each row has all of them.
+    """
+    payload = bindparam(None, json.dumps(list(rows)), Text(), unique=True)
+    if session.get_bind().dialect.name == "sqlite":
+        each = func.json_each(payload).table_valued("value")
+        return select(
+            *(
+                func.json_extract(each.c.value, f"$.{name}", type_=_sql_type(kind)).label(name)
+                for name, kind in columns.items()
+            )
+        ).subquery("given")
+    spec = ", ".join(
+        f"{name} {'BIGINT' if kind is int else 'VARCHAR(255) CHARACTER SET utf8mb4'} PATH '$.{name}'"
+        for name, kind in columns.items()
+    )
+    table = func.json_table(payload, text(f"'$[*]' COLUMNS ({spec})")).table_valued(
+        *columns, name="given_json"
+    )
+    return select(*(table.c[name].label(name) for name in columns)).subquery("given")
+
+
+def _sql_type(kind: type[int] | type[str]) -> TypeEngine[Any]:
+    return BigInteger() if kind is int else Text()
+
+
+def contains(column: ColumnElement[str] | Any, needle: str) -> ColumnElement[bool]:  # noqa: ANN401 - mapped attributes
+    """Whether `needle` occurs in the column, `%` and `_` taken literally."""
+    escaped = needle.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    pattern: ColumnElement[bool] = column.like(f"%{escaped}%", escape="\\")
+    return pattern
+
+
+# --- engines ------------------------------------------------------------------------------------
+
+
+def create_engines(
+    url: URL, *, pool_size: int, pool_timeout: float, lock_timeout: int
+) -> tuple[AsyncEngine, AsyncEngine]:
+    """The engine for readers and the engine for writers; one and the same on MariaDB and MySQL.
+
+    On SQLite the writers share one connection: they would only wait for one another inside SQLite,
+    whose waiting polls and is not fair.
+    """
+    if url.get_backend_name() == "sqlite":
+        if url.database is not None:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        readers = _sqlite_engine(url, "BEGIN", pool_size, pool_timeout, lock_timeout)
+        writers = _sqlite_engine(url, "BEGIN IMMEDIATE", 1, pool_timeout, lock_timeout)
+        return readers, writers
+    engine = create_async_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=pool_timeout,
+        pool_recycle=300,
+        pool_pre_ping=True,
+        connect_args={
+            "charset": "utf8mb4",
+            "connect_timeout": 5,
+            "init_command": f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {lock_timeout}",
+        },
+    )
+    return engine, engine
+
+
+def _sqlite_engine(
+    url: URL, begin: str, pool_size: int, pool_timeout: float, lock_timeout: int
+) -> AsyncEngine:
+    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=pool_timeout)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's connection
+        connection.isolation_level = None  # sqlite3 must not begin transactions by itself
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {lock_timeout * 1000}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # an acknowledged order survives a power cut
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+@asynccontextmanager
+async def snapshot(session: AsyncSession) -> AsyncIterator[AsyncSession]:
+    """Let all reads of a new session see one moment of the database."""
+    if session.get_bind().dialect.name == "mysql":
+        await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    yield session
+
+
+@asynccontextmanager
+async def migration_lock(connection: AsyncConnection, name: str, wait: int) -> AsyncIterator[None]:
+    """Let one process at a time migrate `name`; the others wait up to `wait` seconds.
+
+    Raises:
+        TimeoutError: another process still holds the lock.
+
+    """
+    if connection.dialect.name == "sqlite":  # BEGIN IMMEDIATE is the lock, and DDL is part of the transaction
+        yield
+        return
+    if not await connection.scalar(text("SELECT GET_LOCK(:name, :wait)"), {"name": name, "wait": wait}):
+        raise TimeoutError(f"another process holds the migration lock {name}")
+    try:
+        yield
+    finally:
+        await connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+_DUPLICATE = 1062
+_LOST = {1213: "deadlock", 1205: "lock_timeout", 1020: "record_changed"}
+
+
+def _mysql_code(error: DBAPIError) -> int | None:
+    args = getattr(error.orig, "args", ())
+    return args[0] if args and isinstance(args[0], int) else None
+
+
+def lost_against_others(error: DBAPIError) -> str | None:
+    """Name why a transaction may succeed when it is begun again: the label of the retry metric."""
+    if type(error.orig).__module__.startswith("sqlite3"):
+        return "lock_timeout" if "database is locked" in str(error.orig) else None
+    return _LOST.get(_mysql_code(error) or 0)
+
+
+def is_duplicate(error: DBAPIError) -> bool:
+    """Whether a UNIQUE key refused the row."""
+    if type(error.orig).__module__.startswith("sqlite3"):
+        return "UNIQUE constraint failed" in str(error.orig)
+    return _mysql_code(error) == _DUPLICATE
+
+
+def is_unreachable(error: DBAPIError) -> bool:
+    """Whether the database cannot be reached, refuses us, or the connection broke."""
+    unreachable = (1040, 1044, 1045, 1049, 1053, 1927, 2002, 2003, 2006, 2013, 2014)
+    return error.connection_invalidated or _mysql_code(error) in unreachable

@@ -1,0 +1,273 @@
+"""Every failure that a caller sees is a Problem, rendered as RFC 9457 `application/problem+json`.
+
+A subclass is a kind of failure: its status, its stable `code`, its title, whether the same request
+may succeed later. An instance adds the detail of one case. Nothing else may reach the wire: no SQL
+text, no stack, no words of a peer.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+CONTENT_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with the input.
+
+    `pointer` is a JSON pointer into the body (`#/items/0/qty`), or `query:limit`, `path:order_id`,
+    `header:If-Match` for the other places a value can come from.
+    """
+
+    pointer: str
+    detail: str
+
+
+class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
+    """A failure with a status, a code and words for the caller.
+
+    `members` are extension members of the body, for instance `shortages`.
+    """
+
+    status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
+    code: ClassVar[str] = "internal.error"
+    title: ClassVar[str] = "The service failed; nothing of the request was kept"
+    retryable: ClassVar[bool] = False
+    retry_after: ClassVar[int | None] = None
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        **members: Any,  # noqa: ANN401 - JSON values
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.members = members
+        self.headers = dict(headers or {})
+        if self.retry_after is not None:
+            self.headers.setdefault("Retry-After", str(self.retry_after))
+
+    @property
+    def final(self) -> bool:
+        """Whether an idempotency key keeps this answer: business refusals only (404, 409)."""
+        return self.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT) and not self.retryable
+
+    def render(self, *, instance: str, correlation_id: str, trace_id: str) -> bytes:
+        """The body, as it goes over the wire."""
+        body: dict[str, Any] = {
+            "type": f"urn:b2b-orders:problem:{self.code}",
+            "title": self.title,
+            "status": int(self.status),
+            "detail": self.detail,
+            "instance": instance,
+            "code": self.code,
+            "errors": [{"pointer": error.pointer, "detail": error.detail} for error in self.errors],
+            "correlation_id": correlation_id,
+            "trace_id": trace_id,
+            "retryable": self.retryable,
+        }
+        body.update(self.members)
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+# --- the request itself -----------------------------------------------------------------------
+
+
+class RequestMalformed(Problem):
+    """The bytes are not what HTTP or JSON allows."""
+
+    status = HTTPStatus.BAD_REQUEST
+    code = "request.malformed"
+    title = "The request cannot be read"
+
+
+class RequestInvalid(Problem):
+    """Readable, but not what this operation takes; `errors` lists everything at once."""
+
+    status = HTTPStatus.BAD_REQUEST
+    code = "request.invalid"
+    title = "The request is not valid"
+
+
+class HeadersTooLarge(Problem):
+    """Too many header fields, or too long ones."""
+
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    code = "request.headers_too_large"
+    title = "The request headers are too large"
+
+
+class ServiceTokenInvalid(Problem):
+    """The internal operations take the service token and nothing else."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    code = "auth.service_token_invalid"
+    title = "The service token is missing or wrong"
+
+
+class RouteNotFound(Problem):
+    """No operation has this path."""
+
+    status = HTTPStatus.NOT_FOUND
+    code = "route.not_found"
+    title = "There is nothing at this path"
+
+
+class MethodNotAllowed(Problem):
+    """The path exists, with other methods."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    code = "route.method_not_allowed"
+    title = "This path does not take this method"
+
+
+class BodyTimeout(Problem):
+    """The body did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    code = "request.body_timeout"
+    title = "The request body took too long to arrive"
+    retryable = True
+
+
+class VersionMismatch(Problem):
+    """`If-Match` names a version that is not the current one."""
+
+    status = HTTPStatus.PRECONDITION_FAILED
+    code = "resource.version_mismatch"
+    title = "The resource was changed by someone else"
+
+
+class BodyTooLarge(Problem):
+    """The body is over the limit."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    code = "request.body_too_large"
+    title = "The request body is too large"
+
+
+class MediaTypeUnsupported(Problem):
+    """Bodies are `application/json`, without a content coding."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    code = "request.media_type_unsupported"
+    title = "The request body is not JSON"
+
+
+class ExpectationFailed(Problem):
+    """The only expectation a client may state is `100-continue`."""
+
+    status = HTTPStatus.EXPECTATION_FAILED
+    code = "request.expectation_failed"
+    title = "The expectation in the Expect header cannot be met"
+
+
+# --- idempotency ------------------------------------------------------------------------------
+
+
+class KeyMissing(Problem):
+    """The operation is not safe to repeat without a key."""
+
+    status = HTTPStatus.BAD_REQUEST
+    code = "idempotency.key_missing"
+    title = "An idempotency key is required"
+
+
+class KeyInvalid(Problem):
+    """A key is 1 to 255 visible ASCII characters, the same wherever it is given."""
+
+    status = HTTPStatus.BAD_REQUEST
+    code = "idempotency.key_invalid"
+    title = "The idempotency key is not valid"
+
+
+class KeyReused(Problem):
+    """The key belongs to another request."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "idempotency.key_reused"
+    title = "The idempotency key was used for another request"
+
+
+class KeyInProgress(Problem):
+    """The first request with this key is still being worked on."""
+
+    status = HTTPStatus.CONFLICT
+    code = "idempotency.in_progress"
+    title = "A request with this idempotency key is in progress"
+    retryable = True
+    retry_after = 1
+
+
+# --- what the service stands on ----------------------------------------------------------------
+
+
+class InternalError(Problem):
+    """A bug of ours."""
+
+
+class DatabaseUnavailable(Problem):
+    """No connection to the database, or it broke."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "db.unavailable"
+    title = "The database cannot be reached"
+    retryable = True
+    retry_after = 2
+
+
+class PoolExhausted(Problem):
+    """Every pooled connection stayed in use for the whole pool timeout."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "db.pool_exhausted"
+    title = "The service is at its limit of database work"
+    retryable = True
+    retry_after = 1
+
+
+class DatabaseContended(Problem):
+    """The transaction lost against others on every attempt."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "db.contended"
+    title = "Too many requests want the same rows"
+    retryable = True
+    retry_after = 1
+
+
+class PeerUnavailable(Problem):
+    """A peer cannot be reached or says that it cannot serve."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "peer.unavailable"
+    title = "A service this one needs is not available"
+    retryable = True
+    retry_after = 2
+
+
+class PeerTimeout(Problem):
+    """A peer did not answer in time."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    code = "peer.timeout"
+    title = "A service this one needs did not answer in time"
+    retryable = True
+    retry_after = 2
+
+
+class PeerBroken(Problem):
+    """A peer answered with something that breaks its contract."""
+
+    status = HTTPStatus.BAD_GATEWAY
+    code = "peer.broken"
+    title = "A service this one needs gave an unusable answer"
+    retryable = True
+    retry_after = 2

@@ -1,0 +1,127 @@
+"""The process of a service: two ports, and an end that loses nothing.
+
+aiohttp's own `run_app` closes its listeners first, so that load balancers which still send traffic
+meet refused connections. Here SIGTERM means, in order: unready, serve on for `drain_seconds` with
+`Connection: close`, stop listening and finish, close engines and clients, export telemetry.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import structlog
+import uvloop
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import RequestHandler
+
+from chassis import __version__
+from chassis.app import ADMIN
+from chassis.errors import CONTENT_TYPE, HeadersTooLarge, InternalError, Problem, RequestMalformed
+from chassis.http import SETTINGS
+from chassis.lifecycle import LIFECYCLE
+from chassis.migrations import MigrationFailed
+from chassis.settings import Settings
+from chassis.telemetry import logs, traces
+
+MAX_HEADERS = 64
+MAX_HEADER_BYTES = 8190
+EX_UNAVAILABLE = 69
+EX_TEMPFAIL = 75
+log = structlog.get_logger(__name__)
+
+
+def serve(settings: Settings, create_app: Callable[[], web.Application]) -> None:
+    """Run the service until SIGTERM or SIGINT; ends the process with a one-line reason if it cannot start."""
+    logs.set_up(settings.service, __version__, settings.log_level, settings.log_format)
+    traces.set_up(settings.service, __version__)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(_serve(create_app))
+        except MigrationFailed as failure:
+            raise SystemExit(f"{settings.service} cannot start: {failure}") from None
+        except OSError as error:
+            raise SystemExit(f"{settings.service} cannot start: {error.strerror or error}") from None
+
+
+async def _serve(create_app: Callable[[], web.Application]) -> None:
+    app = create_app()
+    settings = app[SETTINGS]
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    admin = web.AppRunner(app[ADMIN], access_log=None)
+    public = Runner(app)
+    await admin.setup()
+    await web.TCPSite(admin, settings.host, settings.admin_port).start()
+    try:
+        await public.setup()
+        await web.TCPSite(public, settings.host, settings.port, backlog=1024).start()
+        log.info("serving", port=public.addresses[0][1], admin_port=admin.addresses[0][1])
+        await stop.wait()
+        log.info("draining", seconds=settings.drain_seconds)
+        app[LIFECYCLE].drain()
+        await asyncio.sleep(settings.drain_seconds)
+    finally:
+        await public.cleanup()
+        await admin.cleanup()
+        await traces.shut_down()
+        log.info("stopped")
+
+
+class Runner(web.AppRunner):
+    """An AppRunner with our limits, whose protocol answers bytes that are no HTTP with a problem."""
+
+    def __init__(self, app: web.Application) -> None:
+        settings = app[SETTINGS]
+        super().__init__(
+            app,
+            access_log=None,
+            keepalive_timeout=settings.keepalive_timeout,
+            shutdown_timeout=settings.shutdown_timeout,
+            max_headers=MAX_HEADERS,
+            max_field_size=MAX_HEADER_BYTES,
+            max_line_size=MAX_HEADER_BYTES,
+            auto_decompress=False,
+        )
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        return _Server(
+            server.request_handler,
+            request_factory=server.request_factory,
+            loop=server._loop,  # noqa: SLF001 - aiohttp has no hook for another protocol
+            **server._kwargs,  # noqa: SLF001 - as above
+        )
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+class _Protocol(RequestHandler):
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what never reached the middlewares: bytes that the parser refused."""
+        problem = _from_parser(status, exc, message)
+        log.warning("request refused by the parser", error_code=problem.code, reason=type(exc).__name__)
+        body = problem.render(instance=request.path, correlation_id="", trace_id="")
+        response = web.Response(status=problem.status, body=body, content_type=CONTENT_TYPE, charset="utf-8")
+        response.force_close()
+        return response
+
+
+def _from_parser(status: int, exc: BaseException | None, message: str | None) -> Problem:
+    if isinstance(exc, LineTooLong) or (message or "").startswith("Too many headers"):
+        return HeadersTooLarge(f"At most {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes each.")
+    if status < 500:  # noqa: PLR2004 - the first status that is the server's fault
+        return RequestMalformed("The bytes received are not a valid HTTP request.")
+    return InternalError("The request could not be served.")

@@ -1,0 +1,192 @@
+"""Settings come from environment variables and nowhere else.
+
+A service subclasses Settings, names its ports and adds its own variables. Bad configuration stops
+the start with one block that lists every bad variable (exit code 78, EX_CONFIG of sysexits.h).
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+EX_CONFIG = 78
+EMBEDDED_TOKEN = "internal-service-token"  # noqa: S105 - the embedded default, refused with a real database
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def _base_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("wants an http:// or https:// address")
+    return value.rstrip("/")
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+
+
+class Settings(BaseSettings):
+    """What every service can be told. The descriptions become the README's table."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+
+    service: ClassVar[str]
+    """The service's name: `service.name` in telemetry, prefix of its tables."""
+
+    host: str = Field("0.0.0.0", description="address to listen on")  # noqa: S104 - a container's service
+    port: Port = Field(description="public port; 0 takes a free one")
+    admin_port: Port = Field(description="port of `/livez`, `/readyz`, `/startupz` and `/metrics`")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level logged")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`json`, `console`, or `auto`: console on a terminal"
+    )
+
+    database_url: str | None = Field(
+        None, description="`mysql://user:password@host:3306/name` or `sqlite:///path`; wins over `DB_*`"
+    )
+    db_host: str | None = Field(
+        None, description="host of MariaDB or MySQL; without it, an embedded SQLite file"
+    )
+    db_port: Port = Field(3306, description="its port")
+    db_username: str = Field("root", description="its user")
+    db_password: SecretStr = Field(SecretStr(""), description="its password")
+    db_name: str = Field("orchestrator", description="its schema; the services may share one")
+    data_dir: Path = Field(Path("var"), description="folder of the embedded database")
+    synchronize: bool | None = Field(
+        None, description="apply the migrations at start; default `true` on the embedded database only"
+    )
+    db_pool_size: int = Field(10, ge=1, le=500, description="connections a process may hold")
+    db_pool_timeout: Seconds = Field(5, description="seconds to wait for one of them, then 503")
+    db_lock_timeout: int = Field(3, ge=1, le=60, description="seconds to wait for a row lock, then retry")
+    db_attempts: int = Field(
+        6, ge=1, le=50, description="attempts of a transaction that loses against others"
+    )
+
+    service_token: SecretStr = Field(
+        SecretStr(EMBEDDED_TOKEN),
+        description="bearer token of the internal operations; required with MariaDB or MySQL",
+    )
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        [], description="origins that browsers may call from, comma-separated, or `*`; default none"
+    )
+    max_body_bytes: int = Field(1_048_576, ge=1_024, le=67_108_864, description="largest request body")
+    body_timeout: Seconds = Field(10, description="seconds a request body may take to arrive")
+    keepalive_timeout: Seconds = Field(
+        75, description="seconds an idle or half-sent request may hold a connection"
+    )
+    drain_seconds: float = Field(2, ge=0, le=60, description="seconds to serve on after SIGTERM, unready")
+    shutdown_timeout: Seconds = Field(20, description="seconds to finish running requests after that")
+    idempotency_days: int = Field(
+        7, ge=1, le=365, description="days a finished idempotency key is remembered"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_origins(cls, data: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(data.get("cors_origins"), str):
+            data["cors_origins"] = [part.strip() for part in data["cors_origins"].split(",") if part.strip()]
+        return data
+
+    @model_validator(mode="after")
+    def _check_database(self) -> Self:
+        url = self.sqlalchemy_url
+        if not self.embedded and self.service_token.get_secret_value() in ("", EMBEDDED_TOKEN):
+            raise ValueError("SERVICE_TOKEN: wants a secret of your own when the database is a real one")
+        if not self.embedded and not url.database:
+            raise ValueError("DATABASE_URL: wants a schema name at its end")
+        return self
+
+    @property
+    def sqlalchemy_url(self) -> URL:
+        """The database, with the asynchronous driver that belongs to it.
+
+        Raises:
+            ValueError: DATABASE_URL is no address of a supported database.
+
+        """
+        if self.database_url is not None:
+            return parse_database_url(self.database_url)
+        if self.db_host is not None:
+            return URL.create(
+                "mysql+asyncmy",
+                self.db_username,
+                self.db_password.get_secret_value(),
+                self.db_host,
+                self.db_port,
+                self.db_name,
+            )
+        return URL.create("sqlite+aiosqlite", database=str(self.data_dir / f"{self.service}.db"))
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the database is an SQLite file."""
+        return self.sqlalchemy_url.get_backend_name() == "sqlite"
+
+    @property
+    def migrates_at_start(self) -> bool:
+        """Whether the service applies its migrations when it starts."""
+        return self.embedded if self.synchronize is None else self.synchronize
+
+
+def parse_database_url(value: str) -> URL:
+    """Take `mysql://`, `mariadb://` or `sqlite://` and name the driver we use for it.
+
+    Raises:
+        ValueError: it is not one of these.
+
+    """
+    try:
+        url = make_url(value)
+        backend = url.get_backend_name()
+    except ArgumentError:
+        raise ValueError(
+            "DATABASE_URL: wants mysql://user:password@host:3306/name or sqlite:///path"
+        ) from None
+    if backend in ("mysql", "mariadb"):
+        return url.set(drivername="mysql+asyncmy", query={})
+    if backend == "sqlite" and url.database:
+        return url.set(drivername="sqlite+aiosqlite", query={})
+    raise ValueError("DATABASE_URL: wants mysql://user:password@host:3306/name or sqlite:///path")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(settings_class: type[S]) -> S:
+    """Read the environment, or end the process with the list of what is wrong in it."""
+    try:
+        return settings_class()
+    except ValidationError as error:
+        print(explain(settings_class, error), file=sys.stderr)  # noqa: T201 - before logging is set up
+        raise SystemExit(EX_CONFIG) from None
+
+
+def explain(settings_class: type[Settings], error: ValidationError) -> str:
+    """The block an operator reads: every bad variable, what it got, what it wants."""
+    lines = [
+        f"{settings_class.service} cannot start: {error.error_count()} bad setting(s) in the environment"
+    ]
+    for item in error.errors():
+        wants = item["msg"].removeprefix("Value error, ")
+        if not item["loc"]:
+            lines.append(f"  {wants}")
+            continue
+        name = str(item["loc"][0])
+        got = (
+            f"got {item['input']!r}, "
+            if not _is_secret(settings_class, name) and item["type"] != "missing"
+            else ""
+        )
+        lines.append(f"  {name.upper()}: {got}{wants[0].lower()}{wants[1:]}")
+    return "\n".join(lines)
+
+
+def _is_secret(settings_class: type[Settings], name: str) -> bool:
+    field = settings_class.model_fields.get(name)
+    return name == "database_url" or (field is not None and field.annotation is SecretStr)

@@ -1,0 +1,95 @@
+"""Spans and durations of database work, from SQLAlchemy's own engine events.
+
+The SQLAlchemy instrumentation of OpenTelemetry does not support SQLAlchemy 2.1, and knows neither
+the COMMIT nor the names of the tables.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from time import perf_counter
+from typing import Any
+
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import ExceptionContext
+
+from chassis.telemetry import traces
+from chassis.telemetry.metrics import DB_DURATION
+
+_TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+`?(\w+)`?", re.IGNORECASE)
+_OPEN = "b2b_statement"
+
+
+@lru_cache(maxsize=512)
+def _summary(statement: str) -> tuple[str, str]:
+    """The operation and the table of a statement, for instance `("SELECT", "orders")`."""
+    table = _TABLE.search(statement)
+    return statement.split(None, 1)[0].upper(), table.group(1) if table else "none"
+
+
+def observe_statements(engine: Engine) -> None:
+    """Give every statement of this engine a span and a place in the histogram."""
+    system = "sqlite" if engine.dialect.name == "sqlite" else "mysql"
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _before(
+        connection: Connection,
+        _cursor: object,
+        statement: str,
+        _parameters: object,
+        _context: object,
+        _many: object,
+    ) -> None:
+        operation, table = _summary(statement)
+        span = traces.tracer().start_span(f"{operation} {table}", kind=SpanKind.CLIENT)
+        if span.is_recording():
+            span.set_attributes(
+                {
+                    "db.system.name": system,
+                    "db.operation.name": operation,
+                    "db.collection.name": table,
+                    "db.query.text": statement,
+                }
+            )
+        connection.info[_OPEN] = (span, operation, table, perf_counter())
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def _after(
+        connection: Connection,
+        _cursor: object,
+        _statement: str,
+        _parameters: object,
+        _context: object,
+        _many: object,
+    ) -> None:
+        _end(connection.info)
+
+    @event.listens_for(engine, "handle_error")
+    def _failed(context: ExceptionContext) -> None:
+        if context.connection is not None:
+            _end(context.connection.info, context.original_exception)
+
+
+def _end(info: dict[Any, Any], error: BaseException | None = None) -> None:
+    opened: tuple[Span, str, str, float] | None = info.pop(_OPEN, None)
+    if opened is None:
+        return
+    span, operation, table, started = opened
+    DB_DURATION.labels(operation, table).observe(perf_counter() - started)
+    if error is not None:
+        span.set_attribute("error.type", type(error).__name__)
+        span.set_status(Status(StatusCode.ERROR))
+    span.end()
+
+
+@contextmanager
+def commit(bind: Any) -> Iterator[None]:  # noqa: ANN401 - an Engine or a Connection
+    """The span and duration of the COMMIT inside the block."""
+    started = perf_counter()
+    system = "sqlite" if bind.dialect.name == "sqlite" else "mysql"
+    attributes = {"db.system.name": system, "db.operation.name": "COMMIT"}
+    with traces.tracer().start_as_current_span("COMMIT", kind=SpanKind.CLIENT, attributes=attributes):
+        yield
+    DB_DURATION.labels("COMMIT", "none").observe(perf_counter() - started)

@@ -1,0 +1,47 @@
+"""Tracing: W3C trace context and baggage in and out, spans to OTLP when an endpoint is set.
+
+Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is sampled and nothing exported, but every request still
+has a trace id for its logs and its answer.
+"""
+
+import asyncio
+import os
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import Tracer
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_EXPORT_TIMEOUT_SECONDS = 3
+
+
+def set_up(service: str, version: str) -> None:
+    """Install the tracer provider of this process."""
+    # The client instrumentation still defaults to the attribute names from before they were stable.
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
+    resource = Resource.create(
+        {SERVICE_NAME: service, SERVICE_VERSION: version, SERVICE_INSTANCE_ID: f"{service}-{os.getpid()}"}
+    )
+    if any(os.environ.get(name) for name in _ENDPOINTS) and os.environ.get("OTEL_TRACES_EXPORTER") != "none":
+        provider = TracerProvider(resource=resource)
+        exporter = OTLPSpanExporter(timeout=_EXPORT_TIMEOUT_SECONDS)
+        provider.add_span_processor(BatchSpanProcessor(exporter, export_timeout_millis=3000))
+    else:
+        provider = TracerProvider(resource=resource, sampler=ALWAYS_OFF)
+    trace.set_tracer_provider(provider)
+
+
+async def shut_down() -> None:
+    """Export what is left. In a thread: with the collector down it blocks for seconds."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        await asyncio.to_thread(provider.shutdown)
+
+
+def tracer() -> Tracer:
+    """The tracer of the chassis and the services."""
+    return trace.get_tracer("b2b-orders")
