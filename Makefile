@@ -1,0 +1,55 @@
+# Everything a developer does here. `make demo` and `make test` set themselves up.
+# Another Python: `make test PYTHON=python3.13 VENV=/some/folder`.
+
+PYTHON ?= python3
+VENV ?= .venv
+# What to hand to pytest: `make test ARGS="tests/orders -k stock"`.
+ARGS ?=
+
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint types format bench lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## Create the environment in .venv (the other targets do it when they need it)
+
+$(READY): requirements.lock pyproject.toml dev/setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh dev/setup.sh
+	@touch $@
+
+demo: $(READY) ## Run the main job once, for real, and show everything it did
+	@$(RUN) -m dev.demo
+
+up: $(READY) ## Keep the three services running with sample products, until Ctrl-C
+	@$(RUN) -m dev.up
+
+test: lint types ## Lint, types, import contracts and the whole test suite
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(READY) ## Style and import contracts
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
+
+types: $(READY) ## mypy, strict
+	$(RUN) -m mypy
+
+format: $(READY) ## Put the sources into shape
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+bench: $(READY) ## Measure the services on MariaDB beside the bare driver; writes bench.json
+	@$(RUN) -m bench
+
+# Keeps the versions that still fit; `make lock ARGS=--upgrade` takes the newest.
+lock: $(READY) ## Write requirements.lock from pyproject.toml
+	$(RUN) -m uv pip compile pyproject.toml --quiet --universal --all-extras --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" $(ARGS) --output-file requirements.lock
+
+clean: ## Remove .venv, caches, and the databases and logs of `make up`
+	rm -rf .venv var build bench.json *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +
