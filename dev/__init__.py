@@ -1,0 +1,1 @@
+"""What developers and benchmarks use beside the services; not part of the distribution."""

@@ -1,0 +1,226 @@
+"""A private MariaDB server for tests, benchmarks and crash campaigns.
+
+It lives in a folder of its own, on a free port of 127.0.0.1, reads no configuration of the machine
+and dies with the process that started it, even when that one is killed. No other server's data is
+ever touched.
+
+    with private_server(folder) as server:
+        server.create_database("orders")
+        DATABASE_URL=server.url("orders")
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
+
+HOST = "127.0.0.1"
+PACKAGES = ("mariadb-server-core", "mariadb-client-core")  # the second has what mariadb-install-db needs
+_PROGRAMS = ("mariadbd", "mariadb-install-db", "my_print_defaults", "mariadb")
+_SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+_START_SECONDS = 60
+_STOP_SECONDS = 60
+_PORT_ATTEMPTS = 5
+
+_OPTIONS = (
+    f"--bind-address={HOST}",
+    "--socket=server.sock",  # relative to the data: a path of a socket has at most 107 bytes
+    "--pid-file=server.pid",
+    "--skip-name-resolve",
+    "--max-connections=500",
+    "--innodb-flush-log-at-trx-commit=1",  # a commit is on the disk, as in production
+    "--innodb-buffer-pool-size=256M",
+    "--innodb-log-file-size=64M",
+    "--default-time-zone=+05:45",  # no service may depend on the server's time zone
+)
+
+
+class MariaDBMissing(Exception):  # noqa: N818 - says what to install
+    """There is no MariaDB to start."""
+
+
+class ServerFailed(Exception):  # noqa: N818 - says what the server said
+    """The server did not start; the text has the end of its log."""
+
+
+class Server:
+    """A running server. It can be stopped, killed and started again on the same data and port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.host = HOST
+        self.port = 0
+        self._data = folder / "data"
+        self._socket = self._data / "server.sock"
+        self._log = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        _run(
+            "mariadb-install-db",
+            "--no-defaults",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            f"--datadir={self._data}",
+            *_user(),
+        )
+
+    def url(self, database: str) -> str:
+        """What DATABASE_URL wants."""
+        return f"mysql://root@{self.host}:{self.port}/{database}"
+
+    def create_database(self, name: str) -> None:
+        """Create an empty schema."""
+        self.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+
+    def drop_database(self, name: str) -> None:
+        """Drop a schema, if it is there."""
+        self.execute(f"DROP DATABASE IF EXISTS `{name}`")
+
+    def execute(self, statement: str) -> str:
+        """Run a statement as root; return its rows, a line each, columns parted by tabs."""
+        where = ("--protocol=tcp", f"--host={self.host}", f"--port={self.port}", "--user=root")
+        return _run("mariadb", "--no-defaults", *where, "--batch", "--skip-column-names", "-e", statement)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; the first start chooses the port.
+
+        Raises:
+            ServerFailed: it ended, or does not answer.
+
+        """
+        chosen = self.port
+        for attempt in range(_PORT_ATTEMPTS):
+            self.port = chosen or _free_port()
+            try:
+                self._start()
+            except ServerFailed:
+                # Somebody else may have taken the port since it was found free.
+                if chosen or attempt == _PORT_ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
+    def stop(self) -> None:
+        """End it in order, as a machine that shuts down does."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        self._end(signal.SIGKILL)
+
+    def _start(self) -> None:
+        # The kernel ends the server when the thread that started it ends, however that happens.
+        setpriv = shutil.which("setpriv")
+        tied = (setpriv, "--pdeathsig", "KILL", "--") if setpriv is not None else ()
+        own = (f"--datadir={self._data}", f"--port={self.port}", *_user())
+        command = (*tied, _program("mariadbd"), "--no-defaults", *own, *_OPTIONS)
+        self._socket.unlink(missing_ok=True)  # of a server that was killed
+        with self._log.open("ab") as log:
+            # In a session of its own, so that Ctrl-C ends the tests first and their database after.
+            self._process = subprocess.Popen(  # noqa: S603 - a fixed command
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = monotonic() + _START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or monotonic() > deadline:
+                self.kill()
+                lines = self._log.read_text(errors="replace").splitlines()
+                raise ServerFailed("mariadbd did not start:\n" + "\n".join(lines[-20:]))
+            sleep(0.02)
+
+    def _answers(self) -> bool:
+        """Whether the server greets: a packet's header of four bytes, then its protocol version.
+
+        Its socket in the file system comes after its port: without it, another server has the port.
+        """
+        if not self._socket.exists():
+            return False
+        with suppress(OSError), socket.create_connection((self.host, self.port), timeout=1) as connection:
+            return connection.recv(5)[4:] == b"\x0a"
+        return False
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def private_server(folder: Path) -> Iterator[Server]:
+    """A server with its data in `folder`, which must not have one yet; killed at the end.
+
+    Raises:
+        MariaDBMissing: there is none on this machine, and only root could install it.
+        ServerFailed: it did not start.
+
+    """
+    install()
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()  # nobody reads its data again
+
+
+def install() -> None:
+    """See to it that MariaDB's programs are there.
+
+    Raises:
+        MariaDBMissing: they are not, and this is not root.
+
+    """
+    if not (missing := _missing()):
+        return
+    wanted = " ".join(PACKAGES)
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise MariaDBMissing(f"{missing} not found: sudo apt-get install {wanted} (or set TEST_DATABASE_URL)")
+    print(f"{missing} not found: installing {wanted}", file=sys.stderr, flush=True)
+    _run("apt-get", "update")
+    _run("apt-get", "install", "-y", "--no-install-recommends", *PACKAGES)
+    if missing := _missing():
+        raise MariaDBMissing(f"{missing} not found, although {wanted} are installed")
+
+
+def _missing() -> str:
+    return ", ".join(name for name in _PROGRAMS if shutil.which(name, path=_SEARCH_PATH) is None)
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=_SEARCH_PATH)  # Debian has mariadbd where users' PATH does not look
+    if found is None:
+        raise MariaDBMissing(f"{name} not found")
+    return found
+
+
+def _run(name: str, *arguments: str) -> str:
+    """Run a program to its end; what it says is shown only when it fails."""
+    environment = {**os.environ, "PATH": _SEARCH_PATH, "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(  # noqa: S603 - fixed commands
+        (_program(name), *arguments), env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise ServerFailed(f"{name} failed with exit code {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def _user() -> tuple[str, ...]:
+    """MariaDB runs as root only when told so."""
+    return ("--user=root",) if os.geteuid() == 0 else ()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
