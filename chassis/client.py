@@ -8,6 +8,7 @@ is a CLIENT span of its own.
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -16,7 +17,7 @@ from aiohttp import hdrs, web
 from opentelemetry.trace import Span
 
 from chassis import __version__, correlation
-from chassis.errors import PeerBroken, PeerTimeout, PeerUnavailable, Problem
+from chassis.errors import KeyInProgress, PeerBroken, PeerTimeout, PeerUnavailable, Problem
 
 _MAX_ANSWER_BYTES = 8_388_608
 _RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -34,17 +35,23 @@ class PeerAnswer:
 class Peer:
     """One service that this one calls.
 
-    `timeout` bounds one attempt, `deadline` all of them together, both in seconds.
+    `attempt_seconds` bounds one attempt, `deadline_seconds` all of them together.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, name: str, base_url: str, *, timeout: float, deadline: float
+        self,
+        session: aiohttp.ClientSession,
+        name: str,
+        base_url: str,
+        *,
+        attempt_seconds: float,
+        deadline_seconds: float,
     ) -> None:
         self.name = name
         self._session = session
         self._base_url = base_url
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._deadline = deadline
+        self._timeout = aiohttp.ClientTimeout(total=attempt_seconds)
+        self._deadline = deadline_seconds
 
     async def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> PeerAnswer:
         """Read."""
@@ -92,6 +99,8 @@ class Peer:
             raise PeerUnavailable(f"{self.name} cannot be reached.") from error
         except (aiohttp.ClientError, ValueError) as error:
             raise PeerBroken(f"{self.name} gave an answer that is no JSON.") from error
+        if answer.status == HTTPStatus.CONFLICT and answer.body.get("code") == KeyInProgress.code:
+            raise PeerUnavailable(f"{self.name} is still at work on this call.")
         if answer.status in (301, 302, 307, 308, 405):
             raise PeerBroken(f"{self.name} is not what answers at its address.")
         return answer

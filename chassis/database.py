@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import stamina
 from aiohttp import web
-from sqlalchemy import CursorResult, Delete, Update, text
+from sqlalchemy import CursorResult, Delete, Update, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -70,6 +70,13 @@ class Database:
             async with self._read() as session:
                 yield session
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncSession]:
+        """A session whose queries all see one moment of the database."""
+        async with self.read() as session:
+            await dialects.freeze(session)
+            yield session
+
     async def transact(self, work: Work[T]) -> T:
         """Run `work` as one transaction and commit it; it may be called several times.
 
@@ -125,6 +132,11 @@ class Database:
             await asyncio.wait(self._running)
         for engine in {self.readers, self.writers}:
             await engine.dispose()
+
+
+def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
+    """Call back once the transaction of this session is committed, and never if it is not."""
+    event.listen(session.sync_session, "after_commit", lambda _session: callback(), once=True)
 
 
 async def changed(session: AsyncSession, statement: Update | Delete) -> int:

@@ -229,12 +229,10 @@ def _sqlite_engine(
     return engine
 
 
-@asynccontextmanager
-async def snapshot(session: AsyncSession) -> AsyncIterator[AsyncSession]:
-    """Let all reads of a new session see one moment of the database."""
+async def freeze(session: AsyncSession) -> None:
+    """Let all reads of a new session see one moment of the database, as SQLite's do anyway."""
     if session.get_bind().dialect.name == "mysql":
         await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-    yield session
 
 
 @asynccontextmanager

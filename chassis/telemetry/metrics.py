@@ -25,6 +25,11 @@ TRANSACTION_RETRIES = Counter(
     "b2b_transaction_retries_total", "Transactions begun again, by what they lost against", ["error"]
 )
 IDEMPOTENCY = Counter("b2b_idempotency_total", "What became of idempotency keys", ["service", "result"])
+ORDERS = Counter(
+    "b2b_orders_total", "Orders created, confirmed and canceled, and requests refused", ["outcome", "reason"]
+)
+ORDER_VALUE = Counter("b2b_order_value_cents_total", "Value of confirmed orders", ["currency"])
+STOCK_CONFLICTS = Counter("b2b_stock_conflicts_total", "Requests refused because stock was short")
 READY = Gauge("b2b_ready", "1 while the service wants traffic")
 DRAINING = Gauge("b2b_draining", "1 from SIGTERM to the end")
 BUILD_INFO = Gauge("b2b_build_info", "Always 1; the labels say what runs", ["service", "version"])

@@ -1,0 +1,372 @@
+"""The rules across rows: create, confirm, cancel and expire orders; each takes a list of requests.
+
+A command locks the orders, locks the products, decides in memory and writes, in a fixed number of
+statements. What it decides for a request is its Order or the Problem that refuses it; for a refused
+request it writes nothing. It runs inside `Database.transact` and may be run again from the start.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, exists, insert, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
+
+from chassis import correlation, dialects
+from chassis.database import Database, Lost, changed
+from chassis.errors import Problem
+from orders.errors import (
+    CurrencyMixed,
+    OrderNotFound,
+    ProductInactive,
+    ProductNotFound,
+    PurchaseOrderTaken,
+    Shortage,
+    StockInsufficient,
+)
+from orders.models import Movement, Order, OrderEvent, OrderItem, Product, Status
+from orders.stock import NEVER, Change, lock_products, write_changes
+
+EXPIRED = "expired"
+EXPIRE_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrder:
+    """A request to create: `quantities` by product id, `ttl` of the reservation."""
+
+    customer_id: int
+    quantities: dict[int, int]
+    purchase_order_number: str | None
+    ttl: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """A request to cancel; `window` is how long after its confirmation an order may be canceled."""
+
+    order_id: int
+    reason: str | None
+    window: timedelta
+
+
+async def create_orders(session: AsyncSession, requests: Sequence[NewOrder]) -> list[Order | Problem]:
+    """Reserve stock for new orders.
+
+    Raises:
+        Lost: what is short is held by expired orders, which are canceled before the next attempt, or
+            a purchase order number was taken meanwhile.
+
+    """
+    wanted = {product_id for request in requests for product_id in request.quantities}
+    products, now = await lock_products(session, wanted)
+    taken = await _purchase_orders(session, requests)
+    outcomes: list[Order | Problem] = []
+    created: list[tuple[Order, list[Change]]] = []
+    short: set[int] = set()
+    for request in requests:
+        problem = _unorderable(request, products) or _already_ordered(request, taken)
+        if problem is None and (shortages := _shortages(request, products)):
+            short.update(shortage.product_id for shortage in shortages)
+            problem = StockInsufficient.of(shortages)
+        if problem is not None:
+            outcomes.append(problem)
+            continue
+        reserved = [
+            Change(product_id, Movement.RESERVE, products[product_id].reserve(qty))
+            for product_id, qty in request.quantities.items()
+        ]
+        order = _new_order(request, products, now)
+        taken.setdefault((request.customer_id, request.purchase_order_number), None)
+        outcomes.append(order)
+        created.append((order, reserved))
+    if short:
+        await release_expired(session, short)
+    await _insert(session, created, now)
+    return outcomes
+
+
+async def confirm_orders(session: AsyncSession, order_ids: Sequence[int]) -> list[Order | Problem]:
+    """Turn reservations into sales."""
+    orders, now = await _lock_orders(session, Order.id.in_(sorted(order_ids)))
+    outcomes: list[Order | Problem] = []
+    confirmed: list[tuple[Order, Status | None]] = []
+    for order_id in order_ids:
+        try:
+            order = _existing(orders, order_id)
+            order.confirm(now)
+        except Problem as problem:
+            outcomes.append(problem)
+            continue
+        outcomes.append(order)
+        confirmed.append((order, Status.CREATED))
+    await _write(session, confirmed, now)
+    return outcomes
+
+
+async def cancel_orders(session: AsyncSession, requests: Sequence[Cancellation]) -> list[Order | Problem]:
+    """Release reservations, return sold stock; an order that is canceled already stays as it is."""
+    orders, now = await _lock_orders(session, Order.id.in_(sorted(request.order_id for request in requests)))
+    outcomes: list[Order | Problem] = []
+    canceled: list[tuple[Order, Status | None]] = []
+    for request in requests:
+        try:
+            order = _existing(orders, request.order_id)
+            status = Status(order.status)
+            if status != Status.CANCELED:
+                order.cancel(now, request.reason, request.window)
+                canceled.append((order, status))
+        except Problem as problem:
+            outcomes.append(problem)
+            continue
+        outcomes.append(order)
+    await _write(session, canceled, now)
+    return outcomes
+
+
+async def expire_orders(session: AsyncSession, *, product_ids: Collection[int] | None = None) -> int:
+    """Cancel up to EXPIRE_BATCH orders whose reservation ran out; return how many.
+
+    With `product_ids`, those that hold these products, waiting for the locks of others. Without, any
+    that nobody else is working on.
+    """
+    ids = select(Order.id).where(_EXPIRED).order_by(Order.expires_at).limit(EXPIRE_BATCH)
+    ids = ids.with_for_update(skip_locked=True) if product_ids is None else ids.where(_holds(product_ids))
+    found = (await session.scalars(ids)).all()
+    if not found:
+        return 0
+    orders, now = await _lock_orders(session, Order.id.in_(found))
+    expired = [order for order in orders.values() if order.is_expired(now)]
+    for order in expired:
+        order.cancel(now, EXPIRED, timedelta())
+    await _write(session, [(order, Status.CREATED) for order in expired], now)
+    return len(expired)
+
+
+async def expire_all(database: Database) -> int:
+    """Cancel every order whose reservation ran out, in batches; return how many."""
+    total = 0
+    while count := await database.transact(expire_orders):
+        total += count
+    return total
+
+
+async def release_expired(session: AsyncSession, product_ids: Collection[int]) -> None:
+    """If expired orders hold these products, begin again without them.
+
+    The caller holds locks on products already, and orders must be locked before products: so this
+    rolls back, cancels those orders in a transaction of its own and lets the caller start afresh.
+
+    Raises:
+        Lost: there are such orders.
+
+    """
+    expired = select(Order.id).where(_EXPIRED, _holds(product_ids)).limit(1)
+    if await session.scalar(expired) is not None:
+        raise Lost("repaired", repair=lambda repairing: expire_orders(repairing, product_ids=product_ids))
+
+
+# --- decisions ----------------------------------------------------------------------------------
+
+
+def _unorderable(request: NewOrder, products: dict[int, Product]) -> Problem | None:
+    missing = [product_id for product_id in request.quantities if product_id not in products]
+    if missing:
+        return ProductNotFound(f"There is no product {_listed(missing)}.", product_ids=missing)
+    inactive = [product_id for product_id in request.quantities if not products[product_id].is_active]
+    if inactive:
+        return ProductInactive(f"Not sold any more: product {_listed(inactive)}.", product_ids=inactive)
+    currencies = sorted({products[product_id].currency for product_id in request.quantities})
+    if len(currencies) > 1:
+        return CurrencyMixed(f"An order has one currency, these products have {', '.join(currencies)}.")
+    return None
+
+
+def _already_ordered(request: NewOrder, taken: "PurchaseOrders") -> Problem | None:
+    number = request.purchase_order_number
+    if number is None or (request.customer_id, number) not in taken:
+        return None
+    order_id = taken[request.customer_id, number]
+    return PurchaseOrderTaken(
+        f"Purchase order {number} of customer {request.customer_id} was ordered before.", order_id=order_id
+    )
+
+
+def _shortages(request: NewOrder, products: dict[int, Product]) -> list[Shortage]:
+    found = (products[product_id].shortage(qty) for product_id, qty in request.quantities.items())
+    return [shortage for shortage in found if shortage is not None]
+
+
+def _new_order(request: NewOrder, products: dict[int, Product], now: datetime) -> Order:
+    items = [
+        OrderItem(
+            line=line,
+            product_id=product_id,
+            sku=products[product_id].sku,
+            name=products[product_id].name,
+            qty=qty,
+            unit_price_cents=products[product_id].price_cents,
+        )
+        for line, (product_id, qty) in enumerate(request.quantities.items(), start=1)
+    ]
+    return Order(
+        customer_id=request.customer_id,
+        status=Status.CREATED,
+        currency=products[items[0].product_id].currency,
+        total_cents=sum(item.subtotal_cents for item in items),
+        purchase_order_number=request.purchase_order_number,
+        correlation_id=correlation.current(),
+        version=1,
+        created_at=now,
+        expires_at=now + request.ttl,
+        items=items,
+    )
+
+
+def _existing(orders: dict[int, Order], order_id: int) -> Order:
+    if order_id not in orders:
+        raise OrderNotFound(f"There is no order {order_id}.")
+    return orders[order_id]
+
+
+def _listed(ids: list[int]) -> str:
+    return ", ".join(map(str, ids[:20])) + (" …" if len(ids) > 20 else "")  # noqa: PLR2004 - enough to read
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+_EXPIRED = and_(Order.status == Status.CREATED, Order.expires_at <= dialects.now())
+
+
+def _holds(product_ids: Collection[int]) -> ColumnElement[bool]:
+    return exists().where(OrderItem.order_id == Order.id, OrderItem.product_id.in_(product_ids))
+
+
+PurchaseOrders = dict[tuple[int, str | None], int | None]
+
+
+async def _purchase_orders(session: AsyncSession, requests: Sequence[NewOrder]) -> PurchaseOrders:
+    """The order ids of the purchase orders among `requests` that were ordered before."""
+    wanted = [
+        (request.customer_id, request.purchase_order_number)
+        for request in requests
+        if request.purchase_order_number
+    ]
+    if not wanted:
+        return {}
+    statement = select(Order.customer_id, Order.purchase_order_number, Order.id).where(
+        tuple_(Order.customer_id, Order.purchase_order_number).in_(wanted)
+    )
+    return {(row.customer_id, row.purchase_order_number): row.id for row in await session.execute(statement)}
+
+
+async def _lock_orders(
+    session: AsyncSession, which: ColumnElement[bool]
+) -> tuple[dict[int, Order], datetime]:
+    """Lock orders in id order and load their items; return them by id, and the database's clock.
+
+    They are detached, like the products of `lock_products`.
+    """
+    statement = (
+        select(Order, dialects.now().label("now"))
+        .where(which)
+        .order_by(Order.id)
+        .options(selectinload(Order.items))
+        .with_for_update()
+        .with_hint(Order, "FORCE INDEX (PRIMARY)", "mysql")
+    )
+    rows = (await session.execute(statement)).all()
+    for row in rows:
+        session.expunge(row.Order)
+    return {row.Order.id: row.Order for row in rows}, rows[0].now if rows else NEVER
+
+
+async def _insert(session: AsyncSession, created: list[tuple[Order, list[Change]]], now: datetime) -> None:
+    """Insert orders with their items, their reservations and the first event of their history.
+
+    Raises:
+        Lost: a purchase order number was taken since `_purchase_orders`.
+
+    """
+    if not created:
+        return
+    session.add_all(order for order, _ in created)
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        if dialects.is_duplicate(error):
+            raise Lost("duplicate") from error
+        raise
+    changes = [replace(change, order_id=order.id) for order, reserved in created for change in reserved]
+    await write_changes(session, changes, now)
+    await _append_events(session, [(order, None) for order, _ in created], now)
+
+
+async def _write(session: AsyncSession, moved: list[tuple[Order, Status | None]], now: datetime) -> None:
+    """Write orders that left the given status: their products, the ledger, themselves, their history.
+
+    Raises:
+        Lost: a row is not what it was when it was locked.
+
+    """
+    if not moved:
+        return
+    products, _ = await lock_products(
+        session, {item.product_id for order, _ in moved for item in order.items}
+    )
+    changes = [
+        _stock_change(products[item.product_id], order, item.qty, left)
+        for order, left in moved
+        for item in order.items
+    ]
+    await write_changes(session, changes, now)
+    rows = [
+        {"id": order.id, "version": order.version - 1, "reason": order.cancel_reason} for order, _ in moved
+    ]
+    given = dialects.values_of(session, rows, id=int, version=int, reason=str).c
+    first = moved[0][0]
+    statement = (
+        update(Order)
+        .where(
+            Order.id == given.id, Order.id.in_([row["id"] for row in rows]), Order.version == given.version
+        )
+        .values(
+            status=first.status,
+            cancel_reason=given.reason,
+            version=Order.version + 1,
+            **({"confirmed_at": now} if first.status == Status.CONFIRMED else {"canceled_at": now}),
+        )
+    )
+    if await changed(session, statement) != len(rows):
+        raise Lost("stale")
+    await _append_events(session, moved, now)
+
+
+def _stock_change(product: Product, order: Order, qty: int, left: Status | None) -> Change:
+    """Apply to the product what the order's step means for it."""
+    if order.status == Status.CONFIRMED:
+        return Change(product.id, Movement.SALE, product.sell(qty), order.id)
+    if left == Status.CREATED:
+        return Change(product.id, Movement.RELEASE, product.release(qty), order.id)
+    return Change(product.id, Movement.RETURN, product.take_back(qty), order.id)
+
+
+async def _append_events(
+    session: AsyncSession, moved: list[tuple[Order, Status | None]], now: datetime
+) -> None:
+    await session.execute(
+        insert(OrderEvent),
+        [
+            {
+                "order_id": order.id,
+                "from_status": left,
+                "to_status": order.status,
+                "reason": order.cancel_reason,
+                "correlation_id": correlation.current(),
+                "at": now,
+            }
+            for order, left in moved
+        ],
+    )

@@ -1,0 +1,76 @@
+"""Everything that only reads."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import selectinload
+
+from chassis.dialects import contains
+from orders.errors import OrderNotFound, ProductNotFound
+from orders.models import Order, Product
+from orders.schemas import FindOrders, FindProducts
+
+
+async def get_order(session: AsyncSession, order_id: int) -> Order:
+    """One order with its items and its history.
+
+    Raises:
+        OrderNotFound: there is none with this id.
+
+    """
+    order = await session.get(
+        Order, order_id, options=[selectinload(Order.items), selectinload(Order.history)]
+    )
+    if order is None:
+        raise OrderNotFound(f"There is no order {order_id}.")
+    return order
+
+
+async def find_orders(session: AsyncSession, query: FindOrders) -> Sequence[Order]:
+    """Up to `limit` + 1 orders with their items, newest first."""
+    statement = select(Order).options(selectinload(Order.items)).limit(query.limit + 1)
+    statement = statement.order_by(Order.created_at.desc(), Order.id.desc())
+    if (after := query.position()) is not None:
+        created_at, order_id = after
+        # Written out: MariaDB finds no index range for a comparison of row values.
+        earlier = or_(
+            Order.created_at < created_at, and_(Order.created_at == created_at, Order.id < order_id)
+        )
+        statement = statement.where(Order.created_at <= created_at, earlier)
+    if query.status is not None:
+        statement = statement.where(Order.status == query.status)
+    if query.customer_id is not None:
+        statement = statement.where(Order.customer_id == query.customer_id)
+    if query.from_ is not None:
+        statement = statement.where(Order.created_at >= query.from_)
+    if query.to is not None:
+        statement = statement.where(Order.created_at < query.to)
+    return (await session.scalars(statement)).all()
+
+
+async def get_product(session: AsyncSession, product_id: int) -> Product:
+    """One product.
+
+    Raises:
+        ProductNotFound: there is none with this id.
+
+    """
+    product = await session.get(Product, product_id, populate_existing=True)
+    if product is None:
+        raise ProductNotFound(f"There is no product {product_id}.", product_ids=[product_id])
+    return product
+
+
+async def find_products(session: AsyncSession, query: FindProducts) -> Sequence[Product]:
+    """Up to `limit` + 1 products, newest first."""
+    statement = select(Product).order_by(Product.id.desc()).limit(query.limit + 1)
+    if (after := query.position()) is not None:
+        statement = statement.where(Product.id < after[0])
+    if query.is_active is not None:
+        statement = statement.where(Product.is_active == query.is_active)
+    if query.search is not None:
+        statement = statement.where(
+            or_(contains(Product.sku, query.search), contains(Product.name, query.search))
+        )
+    return (await session.scalars(statement)).all()
