@@ -1,0 +1,124 @@
+"""Fixtures of all tests.
+
+A test that names `make_settings`, `database_url` or `databases` runs twice, on SQLite and on MariaDB.
+MariaDB is the server of TEST_DATABASE_URL, in schemas that the tests create and drop, or else a
+private one that lives as long as the test session.
+"""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import aiohttp
+import pytest
+import uvloop
+from aiohttp import web
+from sqlalchemy.engine import URL
+
+from chassis import __version__
+from chassis.app import ADMIN
+from chassis.process import Runner
+from chassis.settings import Settings, parse_database_url
+from chassis.telemetry import logs, traces
+from dev.mariadb import private_server
+
+pytest.register_assert_rewrite("tests.client")
+
+from tests.client import HOST, Client, Serve  # noqa: E402 - after the line above
+from tests.databases import Databases, DatabaseUrl, MakeSettings, MariaDB, S, SQLite, on_database  # noqa: E402
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], Any]]:
+    """Run the tests on the event loop of the services."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def telemetry() -> None:
+    """Give requests their trace ids, and failed tests the log lines of what they called."""
+    logs.set_up("tests", __version__, "info", "json")
+    traces.set_up("tests", __version__)
+
+
+@pytest.fixture(scope="session")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> SQLite:
+    """Where SQLite files come from."""
+    return SQLite(tmp_path_factory.mktemp("sqlite"))
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[URL]:
+    """The MariaDB of this session."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield parse_database_url(given)
+        return
+    with TemporaryDirectory(prefix="b2b-mariadb-") as folder, private_server(Path(folder)) as server:
+        yield parse_database_url(server.url(""))
+
+
+@pytest.fixture(scope="session")
+def mariadb(mariadb_server: URL) -> Iterator[MariaDB]:
+    """Where MariaDB schemas come from."""
+    schemas = MariaDB(mariadb_server)
+    yield schemas
+    schemas.close()
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The database of this run; a test of one only says so by `parametrize(..., indirect=True)`."""
+    return str(request.param)
+
+
+@pytest.fixture
+def databases(backend: str, request: pytest.FixtureRequest) -> Databases:
+    """Where databases of this run come from."""
+    found: Databases = request.getfixturevalue(backend)
+    return found
+
+
+@pytest.fixture
+def database_url(databases: Databases, tmp_path: Path) -> DatabaseUrl:
+    """See DatabaseUrl."""
+    urls: dict[str, str] = {}
+
+    def url(settings_class: type[Settings]) -> str:
+        if settings_class.service not in urls:
+            urls[settings_class.service] = databases.fresh(settings_class, tmp_path)
+        return urls[settings_class.service]
+
+    return url
+
+
+@pytest.fixture
+def make_settings(database_url: DatabaseUrl) -> MakeSettings:
+    """See MakeSettings."""
+
+    def make(settings_class: type[S], **overrides: Any) -> S:
+        return settings_class(**{**on_database(database_url(settings_class)), **overrides})
+
+    return make
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """See Serve."""
+    async with AsyncExitStack() as stack:
+
+        async def start(app: web.Application) -> Client:
+            public, admin = Runner(app), web.AppRunner(app[ADMIN], access_log=None)
+            ports = []
+            for runner in (admin, public):
+                stack.push_async_callback(runner.cleanup)
+                await runner.setup()
+                await web.TCPSite(runner, HOST, 0).start()
+                ports.append(runner.addresses[0][1])
+            session = await stack.enter_async_context(
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
+            )
+            return Client(session, ports[1], Client(session, ports[0]))
+
+        yield start
