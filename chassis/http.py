@@ -173,7 +173,10 @@ def parse_id(request: web.Request, name: str) -> int:
 
 
 def _invalid(details: list[ErrorDetails], place: str) -> RequestInvalid:
-    errors = [FieldError(_pointer(item["loc"], place), f"{item['msg']}.") for item in details[:MAX_DETAILS]]
+    errors = [
+        FieldError(_pointer(item["loc"], place), item["msg"].removeprefix("Value error, ").rstrip(".") + ".")
+        for item in details[:MAX_DETAILS]
+    ]
     return RequestInvalid(f"{len(details)} thing(s) to put right, see errors.", errors=errors)
 
 

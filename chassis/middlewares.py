@@ -9,7 +9,9 @@ the others only ever see answers.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
+from typing import NoReturn, cast
 
 import structlog
 from aiohttp import hdrs, web
@@ -20,6 +22,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from chassis import correlation
 from chassis.errors import (
     CONTENT_TYPE,
+    BodyTimeout,
     BodyTooLarge,
     ExpectationFailed,
     FieldError,
@@ -152,12 +155,42 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 def render(request: web.Request, problem: Problem) -> web.Response:
     """The problem as a response to this request."""
     request[PROBLEM] = problem
+    # After a timeout the rest of the body may still come: it is not the next request.
+    return refusal(request, problem, closes=isinstance(problem, BodyTimeout))
+
+
+def refusal(request: web.BaseRequest, problem: Problem, *, closes: bool) -> web.Response:
+    """The problem as a response with the ids of the current context; may close the connection."""
     body = problem.render(
         instance=request.path, correlation_id=correlation.current(), trace_id=correlation.trace_id()
     )
-    return web.Response(
-        status=problem.status, body=body, headers=problem.headers, content_type=CONTENT_TYPE, charset="utf-8"
+    headers = {**problem.headers, correlation.HEADER: correlation.current()}
+    response = web.Response(
+        status=problem.status, body=body, headers=headers, content_type=CONTENT_TYPE, charset="utf-8"
     )
+    if closes:
+        response.force_close()
+    return response
+
+
+Server = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+def refusals_of_aiohttp(serve: Server) -> Server:
+    """Let what aiohttp refuses before any middleware (`Expect`) go through them, too."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await serve(request)
+        except web.HTTPException as error:
+            refuse = partial(problems, handler=partial(_raise, error))
+            return await observe(cast("web.Request", request), refuse)
+
+    return handle
+
+
+async def _raise(error: web.HTTPException, _request: web.Request) -> NoReturn:
+    raise error
 
 
 def _from_router(request: web.Request, error: web.HTTPException) -> Problem:

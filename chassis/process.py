@@ -14,12 +14,14 @@ import uvloop
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
+from opentelemetry.trace import SpanKind
 
 from chassis import __version__
 from chassis.app import ADMIN
-from chassis.errors import CONTENT_TYPE, HeadersTooLarge, InternalError, Problem, RequestMalformed
+from chassis.errors import HeadersTooLarge, InternalError, Problem, RequestMalformed
 from chassis.http import SETTINGS
 from chassis.lifecycle import LIFECYCLE
+from chassis.middlewares import refusal, refusals_of_aiohttp
 from chassis.migrations import MigrationFailed
 from chassis.settings import Settings
 from chassis.telemetry import logs, traces
@@ -90,7 +92,7 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         return _Server(
-            server.request_handler,
+            refusals_of_aiohttp(server.request_handler),
             request_factory=server.request_factory,
             loop=server._loop,  # noqa: SLF001 - aiohttp has no hook for another protocol
             **server._kwargs,  # noqa: SLF001 - as above
@@ -111,12 +113,17 @@ class _Protocol(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what never reached the middlewares: bytes that the parser refused."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun that cannot be finished") from exc
         problem = _from_parser(status, exc, message)
-        log.warning("request refused by the parser", error_code=problem.code, reason=type(exc).__name__)
-        body = problem.render(instance=request.path, correlation_id="", trace_id="")
-        response = web.Response(status=problem.status, body=body, content_type=CONTENT_TYPE, charset="utf-8")
-        response.force_close()
-        return response
+        with traces.tracer().start_as_current_span("request refused by the parser", kind=SpanKind.SERVER):
+            if problem.status < 500:  # noqa: PLR2004 - the first status that is the server's fault
+                log.warning(
+                    "request refused by the parser", error_code=problem.code, reason=type(exc).__name__
+                )
+            else:
+                log.error("unhandled error", error_code=problem.code, exc_info=exc)
+            return refusal(request, problem, closes=True)
 
 
 def _from_parser(status: int, exc: BaseException | None, message: str | None) -> Problem:
