@@ -5,19 +5,20 @@ only of calls that are safe to repeat: reads, and writes that carry an idempoten
 is a CLIENT span of its own.
 """
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
-from http import HTTPStatus
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
 import stamina
 from aiohttp import hdrs, web
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 from opentelemetry.trace import Span
 
 from chassis import __version__, correlation
-from chassis.errors import KeyInProgress, PeerBroken, PeerTimeout, PeerUnavailable, Problem
+from chassis.errors import KeyInProgress, PeerBroken, PeerProblem, PeerTimeout, PeerUnavailable
 
 _MAX_ANSWER_BYTES = 8_388_608
 _RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -30,6 +31,7 @@ class PeerAnswer:
 
     status: int
     body: Any
+    attempts: int = 1
 
 
 class Peer:
@@ -53,15 +55,15 @@ class Peer:
         self._timeout = aiohttp.ClientTimeout(total=attempt_seconds)
         self._deadline = deadline_seconds
 
-    async def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> PeerAnswer:
+    async def get(self, path: str, *, headers: Mapping[str, str]) -> PeerAnswer:
         """Read."""
-        return await self._call(hdrs.METH_GET, path, headers or {})
+        return await self._call(hdrs.METH_GET, path, headers, None)
 
-    async def post(self, path: str, body: Any = None, *, key: str) -> PeerAnswer:  # noqa: ANN401 - JSON
-        """Write, once: the peer knows the repetition by its idempotency key."""
-        return await self._call(hdrs.METH_POST, path, {"Idempotency-Key": key}, body)
+    async def post(self, path: str, body: Any, *, key: str, headers: Mapping[str, str]) -> PeerAnswer:  # noqa: ANN401 - JSON
+        """Write, once: the peer knows a repetition by its idempotency key."""
+        return await self._call(hdrs.METH_POST, path, {**headers, "Idempotency-Key": key}, body)
 
-    async def _call(self, method: str, path: str, headers: Mapping[str, str], body: Any = None) -> PeerAnswer:  # noqa: ANN401 - JSON
+    async def _call(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> PeerAnswer:  # noqa: ANN401 - JSON
         """Call until there is an answer to act on.
 
         Raises:
@@ -70,12 +72,22 @@ class Peer:
         """
         headers = {**headers, correlation.HEADER: correlation.current()}
         attempts = stamina.retry_context(
-            on=Problem, attempts=None, timeout=self._deadline, wait_initial=0.05, wait_max=2, wait_jitter=0.1
+            on=PeerProblem,
+            attempts=None,
+            timeout=self._deadline,
+            wait_initial=0.05,
+            wait_max=2,
+            wait_jitter=0.1,
         )
         async for attempt in attempts:
             with attempt:
                 _resends.set(attempt.num - 1)
-                return await self._attempt(method, path, headers, body)
+                try:
+                    answer = await self._attempt(method, path, headers, body)
+                except PeerProblem as problem:
+                    problem.attempts = attempt.num
+                    raise
+                return replace(answer, attempts=attempt.num)
         raise AssertionError("the loop above returns or raises")  # pragma: no cover - for the type checker
 
     async def _attempt(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> PeerAnswer:  # noqa: ANN401 - JSON
@@ -99,14 +111,14 @@ class Peer:
             raise PeerUnavailable(f"{self.name} cannot be reached.") from error
         except (aiohttp.ClientError, ValueError) as error:
             raise PeerBroken(f"{self.name} gave an answer that is no JSON.") from error
-        if answer.status == HTTPStatus.CONFLICT and answer.body.get("code") == KeyInProgress.code:
+        if isinstance(answer.body, dict) and answer.body.get("code") == KeyInProgress.code:
             raise PeerUnavailable(f"{self.name} is still at work on this call.")
         if answer.status in (301, 302, 307, 308, 405):
             raise PeerBroken(f"{self.name} is not what answers at its address.")
         return answer
 
 
-def count_resends(span: Span, _parameters: aiohttp.TraceRequestStartParams) -> None:
+def _count_resends(span: Span, _parameters: aiohttp.TraceRequestStartParams) -> None:
     """Say on the CLIENT span which repetition it is."""
     if _resends.get():
         span.set_attribute("http.request.resend_count", _resends.get())
@@ -116,7 +128,12 @@ HTTP = web.AppKey("http_client", aiohttp.ClientSession)
 
 
 async def http_client(app: web.Application) -> AsyncIterator[None]:
-    """The context with the one client session of the service."""
+    """The context with the one client session of the service, whose calls are traced."""
+    # The instrumentation still defaults to the attribute names from before they were stable.
+    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+    instrumentor = AioHttpClientInstrumentor()
+    if not instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.instrument(request_hook=_count_resends)
     connector = aiohttp.TCPConnector(limit=200, keepalive_timeout=30)
     async with aiohttp.ClientSession(
         connector=connector, headers={hdrs.USER_AGENT: f"b2b-orders/{__version__}"}

@@ -7,6 +7,7 @@ calls to peers without being handed from function to function.
 import re
 
 from opentelemetry import baggage, trace
+from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 HEADER = "X-Correlation-Id"
@@ -29,6 +30,11 @@ def current(context: Context | None = None) -> str:
     """The correlation id of the current context; without one, the trace id."""
     value = baggage.get_baggage(_BAGGAGE, context)
     return value if isinstance(value, str) and is_valid(value) else trace_id(context)
+
+
+def adopt(value: str) -> None:
+    """Let the rest of the current task carry `value`."""
+    otel_context.attach(carried(value))
 
 
 def carried(value: str, context: Context | None = None) -> Context:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from chassis import dialects
-from chassis.errors import DatabaseContended, DatabaseUnavailable, PoolExhausted, Problem
+from chassis.errors import DatabaseContended, DatabaseUnavailable, PoolExhausted, Problem, SchemaOutdated
 from chassis.settings import Settings
 from chassis.telemetry import spans
 from chassis.telemetry.metrics import TRANSACTION_RETRIES
@@ -171,6 +171,8 @@ def _as_problem(error: DBAPIError | PoolTimeoutError) -> Problem | None:
         return DatabaseUnavailable(
             "The database cannot be reached; nothing was done that is not safe to repeat."
         )
+    if dialects.lacks_schema(error):
+        return SchemaOutdated("The database schema is not what this release needs; run the command migrate.")
     if dialects.lost_against_others(error):
         return DatabaseContended("Other requests kept the rows locked; try again in a moment.")
     return None

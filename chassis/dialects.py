@@ -62,6 +62,25 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
+class Json(TypeDecorator[Any]):
+    """JSON kept as the text we wrote; MySQL's own type would sort the keys."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Up to 16 MiB."""
+        return dialect.type_descriptor(long_text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ANN401, ARG002 - JSON; signature
+        """Write."""
+        return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ANN401, ARG002 - JSON; signature
+        """Read."""
+        return None if value is None else json.loads(value)
+
+
 def exact_text(length: int) -> TypeEngine[str]:
     """Text compared byte by byte; the default collation takes `Key-1` and `key-1 ` for the same."""
     return String(length).with_variant(
@@ -277,6 +296,15 @@ def is_duplicate(error: DBAPIError) -> bool:
     if type(error.orig).__module__.startswith("sqlite3"):
         return "UNIQUE constraint failed" in str(error.orig)
     return _mysql_code(error) == _DUPLICATE
+
+
+def lacks_schema(error: DBAPIError) -> bool:
+    """Whether a table or a column is missing: the migrations have not been applied."""
+    return (
+        _mysql_code(error) in (1146, 1054)
+        or "no such table" in str(error.orig)
+        or "no such column" in str(error.orig)
+    )
 
 
 def is_unreachable(error: DBAPIError) -> bool:

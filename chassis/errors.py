@@ -243,7 +243,23 @@ class DatabaseContended(Problem):
     retry_after = 1
 
 
-class PeerUnavailable(Problem):
+class SchemaOutdated(Problem):
+    """Tables or columns are missing."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "db.schema_outdated"
+    title = "The database schema is not up to date"
+    retryable = True
+    retry_after = 10
+
+
+class PeerProblem(Problem):
+    """A peer gave no answer to act on, in so many attempts."""
+
+    attempts = 1
+
+
+class PeerUnavailable(PeerProblem):
     """A peer cannot be reached or says that it cannot serve."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -253,7 +269,7 @@ class PeerUnavailable(Problem):
     retry_after = 2
 
 
-class PeerTimeout(Problem):
+class PeerTimeout(PeerProblem):
     """A peer did not answer in time."""
 
     status = HTTPStatus.GATEWAY_TIMEOUT
@@ -263,7 +279,7 @@ class PeerTimeout(Problem):
     retry_after = 2
 
 
-class PeerBroken(Problem):
+class PeerBroken(PeerProblem):
     """A peer answered with something that breaks its contract."""
 
     status = HTTPStatus.BAD_GATEWAY

@@ -8,10 +8,19 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Generic, Self, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from chassis.errors import (
@@ -34,6 +43,14 @@ SETTINGS = web.AppKey("settings", Settings)
 MAX_ID = 2**63 - 1
 Id = Annotated[int, Field(ge=1, le=MAX_ID, examples=[1])]
 """The id of a row: a positive 64-bit integer."""
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(
+        lambda moment: moment.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        when_used="json-unless-none",
+    ),
+]
+"""A moment in a view: always with microseconds, which pydantic leaves out when they are zero."""
 MAX_DETAILS = 100  # a body of a million bad items is answered with the first hundred
 
 
@@ -158,18 +175,19 @@ def parse_query(request: web.Request, schema: type[S]) -> S:
         raise _invalid(details, "query") from None
 
 
-def parse_id(request: web.Request, name: str) -> int:
-    """Take a row id from the path.
+def parse_id(request: web.Request, name: str, kind: TypeAdapter[Any]) -> Any:  # noqa: ANN401 - what `kind` makes of it
+    """Take an id from the path.
 
     Raises:
-        RequestInvalid: it is no integer from 1 to 2^63 - 1.
+        RequestInvalid: it is not of its kind.
 
     """
     value = request.match_info[name]
-    if re.fullmatch(r"[0-9]{1,19}", value) and 1 <= int(value) <= MAX_ID:
-        return int(value)
-    wants = f"Wants an integer from 1 to {MAX_ID}."
-    raise RequestInvalid("The id in the path is not valid.", errors=[FieldError(f"path:{name}", wants)])
+    try:
+        return kind.validate_python(int(value) if re.fullmatch(r"[0-9]{1,19}", value) else value, strict=True)
+    except ValidationError as error:
+        errors = [FieldError(f"path:{name}", f"{item['msg']}.") for item in error.errors()]
+        raise RequestInvalid("The id in the path is not valid.", errors=errors) from None
 
 
 def _invalid(details: list[ErrorDetails], place: str) -> RequestInvalid:

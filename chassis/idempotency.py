@@ -154,7 +154,10 @@ class Keys:
             return None
         if row.fingerprint != key.fingerprint:
             self.count("reused")
-            raise KeyReused("This key was sent before with another request; use a new key for a new request.")
+            raise KeyReused(
+                "This key was sent before with another request; use a new key for a new request.",
+                retry_needs_new_key=True,
+            )
         if row.status is None:
             return Kept(None, row.resource)
         kind = CONTENT_TYPE if row.status >= 400 else "application/json"  # noqa: PLR2004 - the first error status
@@ -186,11 +189,11 @@ class Keys:
                 ) from error
             raise
 
-    async def keep(self, session: AsyncSession, key: Key, answer: Answer) -> None:
+    async def keep(self, session: AsyncSession, scope: bytes, value: bytes, answer: Answer) -> None:
         """Keep the answer of a claimed key, in the transaction of its effect."""
         await session.execute(
             update(self.table)
-            .where(self.table.scope == key.scope, self.table.key == key.value)
+            .where(self.table.scope == scope, self.table.key == value)
             .values(
                 status=answer.status,
                 body=answer.body,
@@ -252,7 +255,7 @@ async def once(
         if isinstance(outcome, Problem) and not outcome.final:
             raise outcome
         answer = final_answer(request, outcome) if isinstance(outcome, Problem) else outcome
-        await keys.keep(session, key, answer)
+        await keys.keep(session, key.scope, key.value, answer)
         return answer
 
     try:

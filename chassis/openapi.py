@@ -18,7 +18,6 @@ from pydantic.json_schema import models_json_schema
 
 from chassis import __version__, correlation
 from chassis.errors import CONTENT_TYPE, InternalError, Problem
-from chassis.http import MAX_ID
 from chassis.routes import Operation, Routes
 
 _ASSETS = Path(swagger_ui.__file__).parent / "static"
@@ -151,10 +150,9 @@ def _example(problem: type[Problem], path: str) -> dict[str, Any]:
 
 
 def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
-    schema = {"type": "integer", "minimum": 1, "maximum": MAX_ID}
     return [
-        {"name": name, "in": "path", "required": True, "schema": schema, "example": 1}
-        for name in operation.path_ids
+        {"name": name, "in": "path", "required": True, "schema": kind.json_schema()}
+        for name, kind in operation.path_ids.items()
     ]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Required, TypedDict, TypeVar, Unpack
 
 from aiohttp import hdrs, web
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from chassis import http, idempotency
 from chassis.errors import KeyMissing, Problem, RequestInvalid, ServiceTokenInvalid, VersionMismatch
@@ -30,6 +30,7 @@ class Declared(TypedDict, total=False):
     key: Literal["none", "optional", "required"]
     internal: bool
     conditional: bool
+    members: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,14 @@ class Operation:
     refuses: tuple[type[Problem], ...] = ()
     key: Literal["none", "optional", "required"] = "none"
     internal: bool = False
+    members: dict[str, Any] = field(default_factory=dict)
+    """Members that every problem of this operation has."""
     conditional: bool = False
     """Whether the operation changes a versioned resource and heeds `If-Match`."""
     body: type[BaseModel] | None = field(init=False)
     body_optional: bool = field(init=False)
     query: type[BaseModel] | None = field(init=False)
-    path_ids: tuple[str, ...] = field(init=False)
+    path_ids: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         parameters = dict(inspect.signature(self.handler, eval_str=True).parameters)
@@ -67,7 +70,8 @@ class Operation:
             body is not None and self.method == "POST" and _all_optional(body.annotation),
         )
         object.__setattr__(self, "query", query.annotation if query else None)
-        object.__setattr__(self, "path_ids", tuple(parameters))
+        path_ids = {name: TypeAdapter(parameter.annotation) for name, parameter in parameters.items()}
+        object.__setattr__(self, "path_ids", path_ids)
 
     @property
     def summary(self) -> str:
@@ -102,9 +106,18 @@ class Operation:
         return web.route(self.method, self.path, self._serve)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return (await self._answer(request)).response()
+        except Problem as problem:
+            problem.members = {**self.members, **problem.members}
+            raise
+
+    async def _answer(self, request: web.Request) -> Answer:
         if self.internal:
             _require_service_token(request)
-        arguments: dict[str, Any] = {name: http.parse_id(request, name) for name in self.path_ids}
+        arguments: dict[str, Any] = {
+            name: http.parse_id(request, name, kind) for name, kind in self.path_ids.items()
+        }
         if self.query is not None:
             arguments["query"] = http.parse_query(request, self.query)
         if self.body is not None:
@@ -114,7 +127,7 @@ class Operation:
             key = idempotency.key_of(request, route, arguments, required=self.key == "required")
             if key is not None:
                 request[idempotency.KEY] = key
-        return (await self.handler(request, **arguments)).response()
+        return await self.handler(request, **arguments)
 
 
 def _all_optional(schema: type[BaseModel]) -> bool:

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import http
 from chassis.database import DATABASE
-from chassis.http import Answer, One
+from chassis.http import Answer, Id, One
 from chassis.pagination import Page
 from chassis.routes import Routes
 from customers import commands, queries
@@ -38,7 +38,7 @@ async def find_customers(request: web.Request, query: FindCustomers) -> Answer:
 @routes.get(
     f"{PREFIX}/find-one/{{customer_id}}", answers={200: One[CustomerView]}, refuses=(CustomerNotFound,)
 )
-async def get_customer(request: web.Request, customer_id: int) -> Answer:
+async def get_customer(request: web.Request, customer_id: Id) -> Answer:
     """Show one customer."""
     async with request.app[DATABASE].read() as session:
         customer = await queries.get_customer(session, customer_id)
@@ -51,7 +51,7 @@ async def get_customer(request: web.Request, customer_id: int) -> Answer:
     refuses=(CustomerNotFound, EmailTaken),
     conditional=True,
 )
-async def update_customer(request: web.Request, customer_id: int, body: UpdateCustomer) -> Answer:
+async def update_customer(request: web.Request, customer_id: Id, body: UpdateCustomer) -> Answer:
     """Change some fields of a customer.
 
     With `If-Match`, only if nobody changed the customer since.
@@ -67,7 +67,7 @@ async def update_customer(request: web.Request, customer_id: int, body: UpdateCu
 @routes.patch(
     f"{PREFIX}/logic-delete/{{customer_id}}", answers={200: One[CustomerView]}, refuses=(CustomerNotFound,)
 )
-async def deactivate_customer(request: web.Request, customer_id: int) -> Answer:
+async def deactivate_customer(request: web.Request, customer_id: Id) -> Answer:
     """Deactivate a customer: it stays, but may order no more."""
 
     async def work(session: AsyncSession) -> Customer:
@@ -82,7 +82,7 @@ async def deactivate_customer(request: web.Request, customer_id: int) -> Answer:
     refuses=(CustomerNotFound,),
     internal=True,
 )
-async def get_customer_internal(request: web.Request, customer_id: int) -> Answer:
+async def get_customer_internal(request: web.Request, customer_id: Id) -> Answer:
     """Show one customer to a peer that has the service token."""
     async with request.app[DATABASE].read() as session:
         return _answer(await queries.get_customer(session, customer_id))

@@ -1,11 +1,10 @@
 """What goes over the wire."""
 
-from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, EmailStr, Field, StringConstraints
 
-from chassis.http import Id, Schema, Update, View
+from chassis.http import Id, Schema, Timestamp, Update, View
 from chassis.pagination import PageQuery
 
 Name = Annotated[
@@ -53,5 +52,5 @@ class CustomerView(View):
     email: Annotated[str, Field(examples=["ops@acme.com"])]
     phone: Annotated[str | None, Field(examples=["+1234567890"])]
     is_active: bool
-    created_at: datetime
-    updated_at: datetime
+    created_at: Timestamp
+    updated_at: Timestamp

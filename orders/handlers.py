@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chassis import http
 from chassis.database import DATABASE, after_commit
 from chassis.errors import PeerBroken, Problem
-from chassis.http import Answer, One
+from chassis.http import Answer, Id, One
 from chassis.idempotency import Outcome, once
 from chassis.pagination import Page
 from chassis.routes import Routes
@@ -76,7 +76,7 @@ async def create_order(request: web.Request, body: CreateOrder) -> Answer:
     refuses=(OrderNotFound, OrderNotConfirmable, OrderExpired),
     key="required",
 )
-async def confirm_order(request: web.Request, order_id: int) -> Answer:
+async def confirm_order(request: web.Request, order_id: Id) -> Answer:
     """Turn an order's reservation into a sale."""
     return await once(request, _step(commands.confirm_orders, order_id, "confirmed"))
 
@@ -87,7 +87,7 @@ async def confirm_order(request: web.Request, order_id: int) -> Answer:
     refuses=(OrderNotFound, CancelWindowClosed),
     key="optional",
 )
-async def cancel_order(request: web.Request, order_id: int, body: CancelOrder) -> Answer:
+async def cancel_order(request: web.Request, order_id: Id, body: CancelOrder) -> Answer:
     """Cancel an order: its reservation is released, or its sold stock returned.
 
     A confirmed order can be canceled for ten minutes unless configured otherwise. Canceling again
@@ -110,7 +110,7 @@ async def find_orders(request: web.Request, query: FindOrders) -> Answer:
 
 
 @routes.get(f"{PREFIX}/find-one/{{order_id}}", answers={200: One[OrderDetail]}, refuses=(OrderNotFound,))
-async def get_order(request: web.Request, order_id: int) -> Answer:
+async def get_order(request: web.Request, order_id: Id) -> Answer:
     """Show one order with its history."""
     async with request.app[DATABASE].read() as session:
         order = await queries.get_order(session, order_id)

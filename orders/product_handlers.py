@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chassis import http
 from chassis.database import DATABASE
 from chassis.errors import Problem
-from chassis.http import Answer, One
+from chassis.http import Answer, Id, One
 from chassis.idempotency import Outcome, once
 from chassis.pagination import Page
 from chassis.routes import Routes
@@ -36,7 +36,7 @@ async def find_products(request: web.Request, query: FindProducts) -> Answer:
 
 
 @routes.get(f"{PREFIX}/find-one/{{product_id}}", answers={200: One[ProductView]}, refuses=(ProductNotFound,))
-async def get_product(request: web.Request, product_id: int) -> Answer:
+async def get_product(request: web.Request, product_id: Id) -> Answer:
     """Show one product.
 
     The ETag changes with what people maintain (name, price, activity), not with every sale.
@@ -51,7 +51,7 @@ async def get_product(request: web.Request, product_id: int) -> Answer:
     refuses=(ProductNotFound,),
     conditional=True,
 )
-async def update_product(request: web.Request, product_id: int, body: UpdateProduct) -> Answer:
+async def update_product(request: web.Request, product_id: Id, body: UpdateProduct) -> Answer:
     """Change some fields of a product; orders keep the name and price they were created with.
 
     With `If-Match`, only if nobody changed the product since.
@@ -67,7 +67,7 @@ async def update_product(request: web.Request, product_id: int, body: UpdateProd
 @routes.patch(
     f"{PREFIX}/logic-delete/{{product_id}}", answers={200: One[ProductView]}, refuses=(ProductNotFound,)
 )
-async def deactivate_product(request: web.Request, product_id: int) -> Answer:
+async def deactivate_product(request: web.Request, product_id: Id) -> Answer:
     """Deactivate a product: it stays, but is not sold any more."""
 
     async def work(session: AsyncSession) -> Product:
@@ -82,7 +82,7 @@ async def deactivate_product(request: web.Request, product_id: int) -> Answer:
     refuses=(ProductNotFound, StockInsufficient, StockLimit),
     key="optional",
 )
-async def adjust_stock(request: web.Request, product_id: int, body: AdjustStock) -> Answer:
+async def adjust_stock(request: web.Request, product_id: Id, body: AdjustStock) -> Answer:
     """Count units in or out; what orders have reserved cannot be counted out."""
 
     async def work(session: AsyncSession) -> Outcome:

@@ -30,6 +30,14 @@ ORDERS = Counter(
 )
 ORDER_VALUE = Counter("b2b_order_value_cents_total", "Value of confirmed orders", ["currency"])
 STOCK_CONFLICTS = Counter("b2b_stock_conflicts_total", "Requests refused because stock was short")
+SAGAS = Gauge("b2b_sagas", "Sagas without an answer yet, by state, as the last sweep found them", ["state"])
+SAGA_STEP_DURATION = Histogram(
+    "b2b_saga_step_duration_seconds",
+    "Time of one step of a saga, all attempts together",
+    ["step", "outcome"],
+    buckets=LATENCY,
+)
+SAGA_COMPENSATIONS = Counter("b2b_saga_compensations_total", "Sagas whose order had to be canceled again")
 READY = Gauge("b2b_ready", "1 while the service wants traffic")
 DRAINING = Gauge("b2b_draining", "1 from SIGTERM to the end")
 BUILD_INFO = Gauge("b2b_build_info", "Always 1; the labels say what runs", ["service", "version"])

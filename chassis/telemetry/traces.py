@@ -13,7 +13,8 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVI
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import Link, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EXPORT_TIMEOUT_SECONDS = 3
@@ -21,8 +22,6 @@ _EXPORT_TIMEOUT_SECONDS = 3
 
 def set_up(service: str, version: str) -> None:
     """Install the tracer provider of this process."""
-    # The client instrumentation still defaults to the attribute names from before they were stable.
-    os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http,database")
     resource = Resource.create(
         {SERVICE_NAME: service, SERVICE_VERSION: version, SERVICE_INSTANCE_ID: f"{service}-{os.getpid()}"}
     )
@@ -40,6 +39,20 @@ async def shut_down() -> None:
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         await asyncio.to_thread(provider.shutdown)
+
+
+def traceparent() -> str:
+    """The current span as a W3C traceparent, to be kept and linked to later."""
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier.get("traceparent", "")
+
+
+def links_to(parent: str) -> list[Link]:
+    """A link to a span that was kept as a traceparent."""
+    context = TraceContextTextMapPropagator().extract({"traceparent": parent})
+    found = trace.get_current_span(context).get_span_context()
+    return [Link(found)] if found.is_valid else []
 
 
 def tracer() -> Tracer:

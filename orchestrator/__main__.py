@@ -1,0 +1,64 @@
+"""`python -m orchestrator`."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from chassis import settings
+from chassis.cli import build_cli
+from chassis.database import Database
+from chassis.errors import Problem
+from orchestrator import queries
+from orchestrator.app import DESCRIPTION, create_app
+from orchestrator.models import Saga, Status
+from orchestrator.schemas import FindSagas
+from orchestrator.settings import Settings
+
+cli = build_cli(Settings, create_app, DESCRIPTION)
+
+
+@cli.command()
+def sagas(
+    status: Annotated[Status | None, typer.Option(help="Only sagas in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+) -> None:
+    """List sagas from the database: their state, their next step, what became of the last one."""
+    loaded = settings.load(Settings)
+    try:
+        found = asyncio.run(_find(loaded, FindSagas(status=status, limit=limit)))
+    except Problem as problem:
+        typer.echo(f"orchestrator: {problem.detail}", err=True)
+        raise typer.Exit(1) from None
+    table = Table(
+        "saga", "status", "next step", "last step", "attempts", "created", "correlation id", "attention"
+    )
+    for saga in found[:limit]:
+        last = saga.steps[-1] if saga.steps else None
+        table.add_row(
+            saga.id,
+            saga.status,
+            saga.step or "",
+            f"{last['step']} {last['outcome']}" if last else "",
+            str(saga.attempts),
+            saga.created_at.isoformat(timespec="seconds"),
+            saga.correlation_id,
+            saga.attention or "",
+        )
+    Console(width=None if Console().is_terminal else 250).print(table if found else "no sagas")
+
+
+async def _find(loaded: Settings, query: FindSagas) -> Sequence[Saga]:
+    database = Database(loaded)
+    try:
+        async with database.read() as session:
+            return await queries.find_sagas(session, query)
+    finally:
+        await database.close()
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,36 @@
+"""The orchestrator, as an index."""
+
+from aiohttp import web
+
+from chassis import background
+from chassis.app import build_app
+from chassis.client import http_client
+from orchestrator.driver import DRIVER, driver
+from orchestrator.handlers import routes
+from orchestrator.models import IdempotencyKey
+from orchestrator.peers import peers
+from orchestrator.settings import SETTINGS, Settings
+
+DESCRIPTION = "Validates the customer, creates the order and confirms it, exactly once."
+
+
+def create_app(settings: Settings) -> web.Application:
+    """Put the service together."""
+    app = build_app(
+        settings,
+        description=DESCRIPTION,
+        routes=[routes],
+        contexts=[
+            http_client,
+            peers,
+            driver,
+            background.every(settings.sweep_every, "sweep sagas", _sweep),
+        ],
+        keys=IdempotencyKey,
+    )
+    app[SETTINGS] = settings
+    return app
+
+
+async def _sweep(app: web.Application) -> None:
+    await app[DRIVER].sweep()

@@ -1,0 +1,145 @@
+"""The rows of sagas: start, take over, record, postpone. Each runs inside `Database.transact`.
+
+A saga is loaded detached and written by one UPDATE that is fenced by its lease token: once another
+replica has taken the saga over, the former owner writes nothing any more.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chassis import dialects
+from chassis.database import changed
+from chassis.http import Answer
+from chassis.idempotency import Key, Keys
+from orchestrator import answers
+from orchestrator.errors import SagaNotFound, SagaNotRetryable
+from orchestrator.models import UNFINISHED, Saga, Status
+
+
+class LeaseLost(Exception):  # noqa: N818 - an outcome, not an error
+    """Another replica has taken the saga over."""
+
+
+async def start_saga(session: AsyncSession, saga: Saga, keys: Keys, key: Key, lease: float) -> None:
+    """Insert the saga and its key, leased to the caller.
+
+    Raises:
+        KeyTaken: the key has started a saga already.
+
+    """
+    await keys.claim(session, [key], saga.id)
+    now, later = dialects.now(), dialects.seconds_from_now(lease)
+    values = {column.key: getattr(saga, column.key) for column in Saga.__mapper__.column_attrs}
+    times = {"created_at": now, "updated_at": now, "lease_until": later, "resume_at": later}
+    await session.execute(insert(Saga).values(**(values | times)))
+
+
+async def write_saga(session: AsyncSession, saga: Saga, keys: Keys, lease: float) -> Answer | None:
+    """Write what the saga has become and renew its lease; with its end, keep and return its answer.
+
+    Raises:
+        LeaseLost: the saga is not ours any more; nothing was written.
+
+    """
+    later = dialects.seconds_from_now(lease)
+    await _write(session, saga, lease_until=later, resume_at=later)
+    if not saga.is_over:
+        return None
+    answer = answers.final_answer(saga)
+    await keys.keep(session, saga.key_scope, saga.key_value, answer)
+    return answer
+
+
+async def postpone_saga(session: AsyncSession, saga: Saga, seconds: float) -> None:
+    """Write the saga and give its lease back; the sweeper takes it up after `seconds`.
+
+    Raises:
+        LeaseLost: the saga is not ours any more; nothing was written.
+
+    """
+    await _write(session, saga, lease_until=dialects.now(), resume_at=dialects.seconds_from_now(seconds))
+
+
+async def take_over_stale(session: AsyncSession, limit: int, lease: float) -> Sequence[Saga]:
+    """Lease up to `limit` unfinished sagas that nobody works on; skip what other sweepers take."""
+    stale = (
+        select(Saga)
+        .where(Saga.status.in_(UNFINISHED), Saga.resume_at <= dialects.now())
+        .order_by(Saga.resume_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return await _lease(session, (await session.scalars(stale)).all(), lease)
+
+
+async def take_over(session: AsyncSession, saga_id: str, lease: float) -> Saga | None:
+    """Lease this saga if it is unfinished and nobody works on it; None otherwise."""
+    idle = select(Saga).where(
+        Saga.id == saga_id, Saga.status.in_(UNFINISHED), Saga.lease_until <= dialects.now()
+    )
+    taken = await _lease(session, (await session.scalars(idle.with_for_update())).all(), lease)
+    return taken[0] if taken else None
+
+
+async def retry_saga(session: AsyncSession, saga_id: str, lease: float) -> Saga:
+    """Lease a saga that needs attention and let it go on.
+
+    Raises:
+        SagaNotFound, SagaNotRetryable: nothing was changed.
+
+    """
+    saga = await session.get(Saga, saga_id, with_for_update=True)
+    if saga is None:
+        raise SagaNotFound(f"There is no saga {saga_id}.")
+    if saga.status != Status.NEEDS_ATTENTION:
+        raise SagaNotRetryable(f"Saga {saga_id} is {saga.status}; only NEEDS_ATTENTION can be retried.")
+    session.expunge(saga)
+    saga.retry()
+    await _write(session, saga)
+    (leased,) = await _lease(session, [saga], lease)
+    return leased
+
+
+async def _lease(session: AsyncSession, sagas: Sequence[Saga], lease: float) -> Sequence[Saga]:
+    """Make the caller the owner of locked sagas: a new token, a new lease, one attempt more."""
+    if not sagas:
+        return []
+    later = dialects.seconds_from_now(lease)
+    await changed(
+        session,
+        update(Saga)
+        .where(Saga.id.in_([saga.id for saga in sagas]))
+        .values(
+            lease_token=Saga.lease_token + 1, lease_until=later, resume_at=later, attempts=Saga.attempts + 1
+        ),
+    )
+    session.expunge_all()
+    for saga in sagas:
+        saga.lease_token += 1
+        saga.attempts += 1
+    return sagas
+
+
+async def _write(session: AsyncSession, saga: Saga, **times: object) -> None:
+    finished = {"finished_at": dialects.now()} if saga.is_over else {}
+    statement = (
+        update(Saga)
+        .where(Saga.id == saga.id, Saga.lease_token == saga.lease_token)
+        .values(
+            status=saga.status,
+            step=saga.step,
+            customer=saga.customer,
+            order=saga.order,
+            refusal=saga.refusal,
+            steps=saga.steps,
+            attention=saga.attention,
+            attempts=saga.attempts,
+            updated_at=dialects.now(),
+            **finished,
+            **times,
+        )
+    )
+    if await changed(session, statement) != 1:
+        raise LeaseLost(saga.id)

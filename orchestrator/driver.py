@@ -1,0 +1,193 @@
+"""Drives sagas: take a step, write down what came of it, until the saga ends or the peers fail.
+
+A saga is driven in a task of its own. The client that started it waits for the task but does not
+own it: when the client goes away the saga goes on, and when this process dies the lease runs out
+and the sweeper of another replica goes on from the last step written.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from time import perf_counter
+
+import structlog
+from aiohttp import web
+from opentelemetry import context as otel_context
+
+from chassis import correlation
+from chassis.database import DATABASE, Database
+from chassis.errors import PeerProblem, Problem
+from chassis.http import Answer
+from chassis.idempotency import KEYS, Key, Keys
+from chassis.telemetry import traces
+from chassis.telemetry.metrics import SAGA_COMPENSATIONS, SAGA_STEP_DURATION, SAGAS
+from orchestrator import commands, queries
+from orchestrator.commands import LeaseLost
+from orchestrator.errors import PeerRefusal
+from orchestrator.models import UNFINISHED, Saga, Status, Step
+from orchestrator.peers import PEERS, Done, Peers
+from orchestrator.settings import SETTINGS, Settings
+
+MAX_PAUSE_SECONDS = 60
+MAX_DRIVEN = 200
+"""Sagas driven by one process before its sweeper takes no more."""
+log = structlog.get_logger(__name__)
+
+
+class Driver:
+    """The sagas that this process works on."""
+
+    def __init__(self, database: Database, keys: Keys, peers: Peers, settings: Settings) -> None:
+        self._database = database
+        self._keys = keys
+        self._lease = settings.saga_lease
+        self._peers = peers
+        self._settings = settings
+        self._tasks: dict[str, asyncio.Task[Answer | None]] = {}
+
+    async def start(self, saga: Saga, key: Key, *, detached: bool) -> None:
+        """Insert a new saga with its key and drive it, see `launch`.
+
+        Raises:
+            KeyTaken: the key has started a saga already.
+
+        """
+        await self._database.transact(
+            lambda session: commands.start_saga(session, saga, self._keys, key, self._lease)
+        )
+        self.launch(saga, detached=detached)
+
+    async def take_over(self, saga_id: str) -> bool:
+        """Drive a saga that is unfinished and that nobody works on; False if there is nothing to do."""
+        saga = await self._database.transact(
+            lambda session: commands.take_over(session, saga_id, self._lease)
+        )
+        if saga is not None:
+            self.launch(saga, detached=False)
+        return saga is not None
+
+    async def retry(self, saga_id: str) -> Saga:
+        """Drive a saga that needs attention.
+
+        Raises:
+            SagaNotFound, SagaNotRetryable: nothing was changed.
+
+        """
+        saga = await self._database.transact(
+            lambda session: commands.retry_saga(session, saga_id, self._lease)
+        )
+        self.launch(saga, detached=True)
+        return saga
+
+    async def sweep(self) -> None:
+        """Take over sagas whose lease ran out or whose pause is over, as many as there is room for."""
+        room = MAX_DRIVEN - len(self._tasks)
+        if room > 0:
+            stale = await self._database.transact(
+                lambda session: commands.take_over_stale(session, room, self._lease)
+            )
+            for saga in stale:
+                self.launch(saga, detached=True)
+        async with self._database.read() as session:
+            for status, count in (await queries.count_unfinished(session)).items():
+                SAGAS.labels(status).set(count)
+
+    def launch(self, saga: Saga, *, detached: bool) -> None:
+        """Drive a saga that is leased to this process.
+
+        Its spans continue the current trace or, if `detached`, a new one that is linked to the trace
+        in which the saga was started.
+        """
+        drive = self._drive_detached(saga) if detached else self._drive(saga)
+        task = asyncio.create_task(drive, name=f"saga {saga.id}")
+        self._tasks[saga.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(saga.id, None))
+
+    def task(self, saga_id: str) -> "asyncio.Task[Answer | None] | None":
+        """The task in which this process drives the saga; its result is the saga's answer, if it ended."""
+        return self._tasks.get(saga_id)
+
+    async def close(self) -> None:
+        """Let running sagas come to an end or a pause; what is late is left to other replicas."""
+        if self._tasks:
+            _, late = await asyncio.wait(list(self._tasks.values()), timeout=self._settings.shutdown_timeout)
+            for task in late:
+                task.cancel()
+
+    async def _drive_detached(self, saga: Saga) -> Answer | None:
+        otel_context.attach(correlation.carried(saga.correlation_id, otel_context.Context()))
+        with traces.tracer().start_as_current_span("saga resumed", links=traces.links_to(saga.traceparent)):
+            return await self._drive(saga)
+
+    async def _drive(self, saga: Saga) -> Answer | None:
+        answer = None
+        try:
+            if saga.attempts > self._settings.saga_attempts:
+                saga.give_up(f"No end after {self._settings.saga_attempts} attempts.")
+                await self._write(saga)
+            while saga.status in UNFINISHED and saga.step is not None:
+                if not await self._take(saga, Step(saga.step)):
+                    await self._pause(saga)
+                    break
+                answer = await self._write(saga)
+        except LeaseLost:
+            log.warning("saga was taken over by another replica", saga_id=saga.id)
+        except Problem as problem:
+            log.warning(
+                "saga cannot be written, the sweeper goes on", saga_id=saga.id, error_code=problem.code
+            )
+        except Exception:
+            log.exception("saga failed, the sweeper goes on", saga_id=saga.id)
+        return answer
+
+    async def _take(self, saga: Saga, step: Step) -> bool:
+        """Take one step and let the saga know what came of it; False if it has to be tried again later."""
+        started_at, started = datetime.now(UTC), perf_counter()
+        attributes = {"saga_id": saga.id, "saga.step": step, "correlation_id": saga.correlation_id}
+        with traces.tracer().start_as_current_span(f"saga {step}", attributes=attributes) as span:
+            try:
+                result: Done | PeerRefusal | PeerProblem = await self._peers.take(step, saga)
+            except (PeerRefusal, PeerProblem) as problem:
+                result = problem
+            outcome = _outcome(result)
+            span.set_attribute("saga.outcome", outcome)
+        SAGA_STEP_DURATION.labels(step, outcome).observe(perf_counter() - started)
+        code = None if isinstance(result, Done) else result.code
+        log.info("saga step", saga_id=saga.id, saga_step=step, outcome=outcome, error_code=code)
+        saga.record(outcome, result.attempts, started_at, datetime.now(UTC), code)
+        if isinstance(result, Done):
+            saga.done(result.snapshot)
+        elif isinstance(result, PeerRefusal):
+            saga.refused({"code": result.code, "members": result.members})
+            if saga.status == Status.COMPENSATING:
+                SAGA_COMPENSATIONS.inc()
+        return outcome != "unavailable"
+
+    async def _write(self, saga: Saga) -> Answer | None:
+        return await self._database.transact(
+            lambda session: commands.write_saga(session, saga, self._keys, self._lease)
+        )
+
+    async def _pause(self, saga: Saga) -> None:
+        seconds = min(2.0**saga.attempts, MAX_PAUSE_SECONDS) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        log.warning(
+            "saga pauses", saga_id=saga.id, saga_step=saga.step, attempt=saga.attempts, seconds=seconds
+        )
+        await self._database.transact(lambda session: commands.postpone_saga(session, saga, seconds))
+
+
+def _outcome(result: Done | PeerRefusal | PeerProblem) -> str:
+    if isinstance(result, Done):
+        return "done"
+    return "refused" if isinstance(result, PeerRefusal) else "unavailable"
+
+
+DRIVER = web.AppKey("driver", Driver)
+
+
+async def driver(app: web.Application) -> AsyncIterator[None]:
+    """The context that provides `app[DRIVER]`; it needs `peers` before it."""
+    app[DRIVER] = Driver(app[DATABASE], app[KEYS], app[PEERS], app[SETTINGS])
+    yield
+    await app[DRIVER].close()
