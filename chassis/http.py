@@ -229,8 +229,8 @@ def expected_versions(request: web.Request) -> frozenset[int] | None:
 
 def not_modified(request: web.Request, answer: Answer) -> Answer:
     """The same answer, or 304 when `If-None-Match` already names its version."""
-    tags = re.findall(r'"[^"]*"', request.headers.get("If-None-Match", ""))
-    if answer.headers.get("ETag") in tags:
+    header = request.headers.get("If-None-Match", "")
+    if header.strip() == "*" or answer.headers["ETag"] in re.findall(r'"[^"]*"', header):
         return Answer(304, b"", answer.headers)
     return answer
 

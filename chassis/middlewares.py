@@ -118,9 +118,12 @@ async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
     origin = request.headers.get(hdrs.ORIGIN)
     origins = request.app[SETTINGS].cors_origins
     if origin is None or not (origin in origins or "*" in origins):
-        return await handler(request)
+        response = await handler(request)
+        if origins:  # a cache must not hand this answer to another origin
+            response.headers.add(hdrs.VARY, "Origin")
+        return response
     if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
-        response: web.StreamResponse = web.Response(status=204)
+        response = web.Response(status=204)
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST, PATCH"
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = _ALLOWED
         response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = "600"

@@ -6,10 +6,18 @@ the start with one block that lists every bad variable (exit code 78, EX_CONFIG 
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -29,6 +37,17 @@ def _base_url(value: str) -> str:
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+_WANTED_DATABASE = "wants mysql://user:password@host:3306/name or sqlite:///path"
+
+
+def _database_url(value: str) -> str:
+    if not parse_database_url(value).database:
+        raise ValueError("wants a schema name at its end")
+    return value
+
+
+def _is_sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
 
 
 class Settings(BaseSettings):
@@ -47,7 +66,7 @@ class Settings(BaseSettings):
         "auto", description="`json`, `console`, or `auto`: console on a terminal"
     )
 
-    database_url: str | None = Field(
+    database_url: Annotated[str, AfterValidator(_database_url)] | None = Field(
         None, description="`mysql://user:password@host:3306/name` or `sqlite:///path`; wins over `DB_*`"
     )
     db_host: str | None = Field(
@@ -70,6 +89,7 @@ class Settings(BaseSettings):
 
     service_token: SecretStr = Field(
         SecretStr(EMBEDDED_TOKEN),
+        validate_default=True,
         description="bearer token of the internal operations; required with MariaDB or MySQL",
     )
     cors_origins: Annotated[list[str], NoDecode] = Field(
@@ -93,23 +113,18 @@ class Settings(BaseSettings):
             data["cors_origins"] = [part.strip() for part in data["cors_origins"].split(",") if part.strip()]
         return data
 
-    @model_validator(mode="after")
-    def _check_database(self) -> Self:
-        url = self.sqlalchemy_url
-        if not self.embedded and self.service_token.get_secret_value() in ("", EMBEDDED_TOKEN):
-            raise ValueError("SERVICE_TOKEN: wants a secret of your own when the database is a real one")
-        if not self.embedded and not url.database:
-            raise ValueError("DATABASE_URL: wants a schema name at its end")
-        return self
+    @field_validator("service_token")
+    @classmethod
+    def _own_token(cls, token: SecretStr, info: ValidationInfo) -> SecretStr:
+        url, host = info.data.get("database_url"), info.data.get("db_host")
+        embedded = host is None if url is None else _is_sqlite(parse_database_url(url))
+        if not embedded and token.get_secret_value() == EMBEDDED_TOKEN:
+            raise ValueError("wants a secret of your own when the database is a real one")
+        return token
 
     @property
     def sqlalchemy_url(self) -> URL:
-        """The database, with the asynchronous driver that belongs to it.
-
-        Raises:
-            ValueError: DATABASE_URL is no address of a supported database.
-
-        """
+        """The database, with the asynchronous driver that belongs to it."""
         if self.database_url is not None:
             return parse_database_url(self.database_url)
         if self.db_host is not None:
@@ -126,7 +141,7 @@ class Settings(BaseSettings):
     @property
     def embedded(self) -> bool:
         """Whether the database is an SQLite file."""
-        return self.sqlalchemy_url.get_backend_name() == "sqlite"
+        return _is_sqlite(self.sqlalchemy_url)
 
     @property
     def migrates_at_start(self) -> bool:
@@ -145,14 +160,12 @@ def parse_database_url(value: str) -> URL:
         url = make_url(value)
         backend = url.get_backend_name()
     except ArgumentError:
-        raise ValueError(
-            "DATABASE_URL: wants mysql://user:password@host:3306/name or sqlite:///path"
-        ) from None
+        raise ValueError(_WANTED_DATABASE) from None
     if backend in ("mysql", "mariadb"):
         return url.set(drivername="mysql+asyncmy", query={})
     if backend == "sqlite" and url.database:
         return url.set(drivername="sqlite+aiosqlite", query={})
-    raise ValueError("DATABASE_URL: wants mysql://user:password@host:3306/name or sqlite:///path")
+    raise ValueError(_WANTED_DATABASE)
 
 
 S = TypeVar("S", bound=Settings)
