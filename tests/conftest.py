@@ -5,12 +5,15 @@ MariaDB is the server of TEST_DATABASE_URL, in schemas that the tests create and
 private one that lives as long as the test session.
 """
 
+import json
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TextIO
 
 import aiohttp
 import pytest
@@ -29,6 +32,7 @@ pytest.register_assert_rewrite("tests.client")
 
 from tests.client import HOST, Client, Serve  # noqa: E402 - after the line above
 from tests.databases import Databases, DatabaseUrl, MakeSettings, MariaDB, S, SQLite, on_database  # noqa: E402
+from tests.observed import LogLines  # noqa: E402
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], Any]]:
@@ -37,10 +41,23 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], Any]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def telemetry() -> None:
-    """Give requests their trace ids, and failed tests the log lines of what they called."""
+def log_handler() -> "logging.StreamHandler[TextIO]":
+    """Telemetry as in a process: requests have trace ids, failed tests show what was logged."""
     logs.set_up("tests", __version__, "info", "json")
     traces.set_up("tests", __version__)
+    [handler] = logging.getLogger().handlers
+    assert isinstance(handler, logging.StreamHandler)
+    return handler
+
+
+@pytest.fixture
+def log_lines(log_handler: "logging.StreamHandler[TextIO]") -> Iterator[LogLines]:
+    """See LogLines."""
+    written = StringIO()
+    usual = log_handler.setStream(written)
+    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    assert usual is not None
+    log_handler.setStream(usual)
 
 
 @pytest.fixture(scope="session")

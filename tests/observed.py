@@ -1,12 +1,16 @@
-"""What a test can see of a service from the inside: its statements and its metrics."""
+"""What a test can see of a service from the inside: its statements, metrics and log lines."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from prometheus_client import REGISTRY
 from sqlalchemy import event
 
 from chassis.database import Database
+
+LogLines = Callable[[], list[dict[str, Any]]]
+"""The fixture `log_lines`: what was logged since the test began."""
 
 
 @contextmanager

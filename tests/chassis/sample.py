@@ -88,7 +88,7 @@ routes = Routes("counters")
     refuses=(CounterMissing, CounterFull),
     key="optional",
 )
-async def count(request: web.Request, counter_id: int, body: Count) -> Answer:
+async def count(request: web.Request, counter_id: Id, body: Count) -> Answer:
     """Count on."""
 
     async def work(session: AsyncSession) -> Answer | Problem:
@@ -106,7 +106,7 @@ async def count(request: web.Request, counter_id: int, body: Count) -> Answer:
 
 
 @routes.post("/counters/{counter_id}/reset", answers={200: One[CounterView]}, key="required")
-async def reset(request: web.Request, counter_id: int) -> Answer:
+async def reset(request: web.Request, counter_id: Id) -> Answer:
     """Count from zero again."""
 
     async def work(session: AsyncSession) -> Answer:
@@ -117,7 +117,7 @@ async def reset(request: web.Request, counter_id: int) -> Answer:
 
 
 @routes.patch("/counters/{counter_id}", answers={200: One[CounterView]}, conditional=True)
-async def set_counter(request: web.Request, counter_id: int, body: SetCounter) -> Answer:
+async def set_counter(request: web.Request, counter_id: Id, body: SetCounter) -> Answer:
     """Set a counter."""
     http.expected_versions(request)
     return Answer.of(One[CounterView](data=CounterView(id=counter_id, value=body.value)))
@@ -137,7 +137,7 @@ async def find_counters(request: web.Request, query: FindCounters) -> Answer:
 
 
 @routes.get("/counters/{counter_id}/internal", answers={200: One[CounterView]}, internal=True)
-async def get_counter(request: web.Request, counter_id: int) -> Answer:
+async def get_counter(request: web.Request, counter_id: Id) -> Answer:
     """Show a counter to a peer."""
     async with request.app[DATABASE].read() as session:
         return _answer(await session.get_one(Counter, counter_id))

@@ -97,9 +97,7 @@ async def test_an_id_that_no_row_can_have_is_refused(client: Client, value: str)
     reply = await client.patch(f"/counters/{value}", {"value": 1})
 
     problem = refused(reply, 400, "request.invalid")
-    assert problem["errors"] == [
-        {"pointer": "path:counter_id", "detail": "Wants an integer from 1 to 9223372036854775807."}
-    ]
+    assert [error["pointer"] for error in problem["errors"]] == ["path:counter_id"]
 
 
 @pytest.mark.parametrize(
