@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 EX_CONFIG = 78
-EMBEDDED_TOKEN = "internal-service-token"  # noqa: S105 - the embedded default, refused with a real database
+EMBEDDED_TOKEN = "internal-service-token"  # noqa: S105 - the default on the embedded database only
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -88,9 +88,10 @@ class Settings(BaseSettings):
     )
 
     service_token: SecretStr = Field(
-        SecretStr(EMBEDDED_TOKEN),
+        SecretStr(""),
         validate_default=True,
-        description="bearer token of the internal operations; required with MariaDB or MySQL",
+        description="bearer token of the internal operations, the same in all services; required with "
+        f"MariaDB or MySQL, `{EMBEDDED_TOKEN}` on the embedded database",
     )
     cors_origins: Annotated[list[str], NoDecode] = Field(
         [], description="origins that browsers may call from, comma-separated, or `*`; default none"
@@ -115,12 +116,14 @@ class Settings(BaseSettings):
 
     @field_validator("service_token")
     @classmethod
-    def _own_token(cls, token: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _token_or_embedded(cls, token: SecretStr, info: ValidationInfo) -> SecretStr:
         url, host = info.data.get("database_url"), info.data.get("db_host")
         embedded = host is None if url is None else _is_sqlite(parse_database_url(url))
-        if not embedded and token.get_secret_value() == EMBEDDED_TOKEN:
-            raise ValueError("wants a secret of your own when the database is a real one")
-        return token
+        if token.get_secret_value():
+            return token
+        if not embedded:
+            raise ValueError("wants a secret, the same in all services, when the database is a real one")
+        return SecretStr(EMBEDDED_TOKEN)
 
     @property
     def sqlalchemy_url(self) -> URL:

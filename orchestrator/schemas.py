@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field, TypeAdapter
 
 from chassis import correlation
-from chassis.http import Id, Schema, View
+from chassis.http import Id, Schema, Timestamp, View
 from chassis.pagination import PageQuery
 from orchestrator.models import Status, Step
 
@@ -75,8 +75,8 @@ class OrderView(View):
     currency: Annotated[str, Field(examples=["USD"])]
     total_cents: Annotated[int, Field(examples=[259800])]
     items: list[ItemView]
-    created_at: datetime
-    confirmed_at: datetime | None
+    created_at: Timestamp
+    confirmed_at: Timestamp | None
 
 
 class JobResult(View):
@@ -101,8 +101,8 @@ class StepView(View):
     step: Step
     outcome: Annotated[str, Field(examples=["done"])]
     attempts: Annotated[int, Field(examples=[1])]
-    started_at: datetime
-    finished_at: datetime
+    started_at: Timestamp
+    finished_at: Timestamp
     code: Annotated[str | None, Field(examples=["stock.insufficient"])]
 
 
@@ -120,9 +120,9 @@ class SagaView(View):
     order: OrderView | None
     refusal: Annotated[dict[str, Any] | None, Field(description="the refusal that ended it")]
     correlation_id: CorrelationId
-    created_at: datetime
-    updated_at: datetime
-    finished_at: datetime | None
+    created_at: Timestamp
+    updated_at: Timestamp
+    finished_at: Timestamp | None
 
 
 class AcceptedView(View):

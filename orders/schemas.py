@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, WithJsonSchema
 
-from chassis.http import Id, Schema, Update, View
+from chassis.http import Id, Schema, Timestamp, Update, View
 from chassis.pagination import PageQuery
 from orders.models import MAX_STOCK, Status
 
@@ -87,8 +87,8 @@ class ProductView(View):
     reserved: Annotated[int, Field(examples=[3])]
     available: Annotated[int, Field(examples=[22])]
     is_active: bool
-    created_at: datetime
-    updated_at: datetime
+    created_at: Timestamp
+    updated_at: Timestamp
 
 
 # --- orders -------------------------------------------------------------------------------------
@@ -197,10 +197,10 @@ class OrderView(View):
     total_cents: Annotated[int, Field(examples=[259800])]
     purchase_order_number: PurchaseOrderNumber | None
     correlation_id: Annotated[str, Field(examples=["req-456"])]
-    created_at: datetime
-    expires_at: datetime
-    confirmed_at: datetime | None
-    canceled_at: datetime | None
+    created_at: Timestamp
+    expires_at: Timestamp
+    confirmed_at: Timestamp | None
+    canceled_at: Timestamp | None
     cancel_reason: str | None
     items: list[ItemView]
 
@@ -212,7 +212,7 @@ class EventView(View):
     to_status: Status
     reason: str | None
     correlation_id: Annotated[str, Field(examples=["req-456"])]
-    at: datetime
+    at: Timestamp
 
 
 class OrderDetail(OrderView):
