@@ -1,0 +1,306 @@
+"""`make demo`: the main job once, for real, and everything it did.
+
+Three services are started on a temporary database, called over HTTP and stopped again. Every fact
+that is shown is checked; the exit code is 1 when one of them is not as it should be.
+"""
+
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any
+
+import aiohttp
+from rich.console import Console
+from rich.table import Table
+
+from dev import calls, sample
+from dev.calls import Reply, UnexpectedReply
+from dev.counters import Counters, counters
+from dev.otlp import Span, Traces, receive_traces
+from dev.stack import ServiceFailed, Stack, run, stack, tail
+from dev.trace_tree import tree
+
+JOB = "/orchestrator/create-and-confirm-order"
+PROMPT_EXPORTS = {"OTEL_BSP_SCHEDULE_DELAY": "200"}  # milliseconds
+TRACE_SECONDS = 15
+PIPE_WIDTH = 110
+# The demo is the caller in the W3C sense: it chooses the trace that its request belongs to.
+TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+CORRELATION_ID = "req-456"
+
+Products = dict[int, dict[str, Any]]
+
+
+class DemoFailed(Exception):  # noqa: N818 - says what was not as it should be
+    """A fact is not as it should be."""
+
+
+def expect(what: str, found: object, wanted: object) -> None:
+    """Check a fact.
+
+    Raises:
+        DemoFailed: it is not as it should be.
+
+    """
+    if found != wanted:
+        raise DemoFailed(f"{what}: wanted {wanted!r}, found {found!r}")
+
+
+async def main() -> int:
+    """Show it; everything is stopped and removed at the end, however it ends."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PIPE_WIDTH)
+    started = monotonic()
+    with TemporaryDirectory(prefix="b2b-demo-") as folder:
+        try:
+            async with (
+                receive_traces() as traces,
+                stack(
+                    Path(folder), environment={"OTEL_EXPORTER_OTLP_ENDPOINT": traces.url, **PROMPT_EXPORTS}
+                ) as services,
+                aiohttp.ClientSession() as http,
+            ):
+                await Demo(console, services, traces, http).show()
+        except (ServiceFailed, UnexpectedReply, DemoFailed, aiohttp.ClientError) as failure:
+            console.print(*_log_tails(Path(folder)), sep="\n\n", markup=False)
+            console.print(f"\nThe demo failed: {failure}", style="red", markup=False)
+            return 1
+    console.print(
+        f"\nEverything above was checked, stopped and removed again, in {monotonic() - started:.0f} s. "
+        "Next: make up, and try it yourself.",
+        style="green",
+    )
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the parts of the demo share."""
+
+    console: Console
+    services: Stack
+    traces: Traces
+    http: aiohttp.ClientSession
+
+    async def show(self) -> None:
+        """Show all parts in their order."""
+        data = await sample.load(self.http, self.services)
+        stock, metrics = await self.products(), await counters(self.http, self.services)
+        self.console.print(
+            "Three services run on a database of their own: "
+            + ", ".join(f"{service.name} {service.url}" for service in self.services)
+        )
+        quantities = dict(zip((product["id"] for product in data.products), (2, 8, 10), strict=False))
+        request = {
+            "customer_id": data.customer["id"],
+            "items": [{"product_id": id_, "qty": qty} for id_, qty in quantities.items()],
+            "idempotency_key": "unique-key-123",
+            "correlation_id": CORRELATION_ID,
+        }
+
+        first = await self.order(request, quantities, stock)
+        await self.saga(first.json["saga_id"])
+        await self.trace()
+        stock = await self.stock(stock, quantities)
+        await self.replay(request, first)
+        await self.reuse(request)
+        await self.shortage(request, stock)
+        expect("the stock after a replay and two refusals", await self.products(), stock)
+        await self.moved(metrics)
+        await self.ledger()
+
+    async def order(self, request: dict[str, Any], quantities: dict[int, int], products: Products) -> Reply:
+        """The main job."""
+        self.title(f"The order: POST {JOB}")
+        headers = {"traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"}
+        reply = await self.job(request, 201, headers)
+        answer, order = reply.json, reply.json["data"]["order"]
+        table = _table("SKU", "name", "qty>", "unit price>", "subtotal>")
+        for item in order["items"]:
+            currency = order["currency"]
+            table.add_row(
+                item["sku"],
+                item["name"],
+                str(item["qty"]),
+                _money(item["unit_price_cents"], currency),
+                _money(item["subtotal_cents"], currency),
+            )
+        self.console.print(table)
+        self.console.print(
+            f"{order['order_number']} of {answer['data']['customer']['name']} is [green]{order['status']}[/]:"
+            f" [bold]{_money(order['total_cents'], order['currency'])}[/],"
+            f" correlation id {answer['correlation_id']}"
+        )
+
+        expect("success", answer["success"], wanted=True)
+        expect("the order's status", order["status"], "CONFIRMED")
+        expect("the correlation id", answer["correlation_id"], CORRELATION_ID)
+        expect("the order's items", {item["product_id"]: item["qty"] for item in order["items"]}, quantities)
+        wanted = sum(products[id_]["price_cents"] * qty for id_, qty in quantities.items())
+        expect("the order's total", order["total_cents"], wanted)
+        return reply
+
+    async def saga(self, saga_id: str) -> None:
+        """The saga's steps."""
+        self.title("Its saga: GET /orchestrator/sagas/{id}")
+        saga = (await self.get(f"{self.services.orchestrator.url}/orchestrator/sagas/{saga_id}"))["data"]
+        table = _table("step", "outcome", "attempts>", "started", "took>")
+        for step in saga["steps"]:
+            start, end = (datetime.fromisoformat(step[name]) for name in ("started_at", "finished_at"))
+            table.add_row(
+                step["step"],
+                step["outcome"],
+                str(step["attempts"]),
+                f"{start:%H:%M:%S.%f}",
+                f"{(end - start).total_seconds() * 1000:.1f} ms",
+            )
+        self.console.print(table)
+        self.console.print(f"Saga {saga['id']} is [green]{saga['status']}[/]")
+
+        expect("the saga's status", saga["status"], "SUCCEEDED")
+        steps = [(step["step"], step["outcome"]) for step in saga["steps"]]
+        wanted = ["validate_customer", "create_order", "confirm_order"]
+        expect("the saga's steps", steps, [(step, "done") for step in wanted])
+
+    async def trace(self) -> None:
+        """The trace through all services, down to the commits."""
+        self.title("Its trace, through three services down to the commits")
+        spans = await self.traces.complete(TRACE_ID, PARENT_ID, TRACE_SECONDS)
+        expect("that the trace is complete", spans != [], wanted=True)
+        self.console.print(tree(spans, self.console.width))
+
+        expect(
+            "the services in the trace", {span.service for span in spans}, {one.name for one in self.services}
+        )
+        expect("the spans that failed", [span.name for span in spans if span.failed], [])
+        expect("orders' commits in the trace", _commits(spans, "orders"), 2)
+
+    async def stock(self, before: Products, quantities: dict[int, int]) -> Products:
+        """Which stock moved."""
+        self.title("The stock it moved")
+        after = await self.products()
+        table = _table("SKU", "before>", "after>", "moved>", "reserved>")
+        for id_, product in sorted(before.items()):
+            moved = after[id_]["stock"] - product["stock"]
+            table.add_row(
+                product["sku"],
+                str(product["stock"]),
+                str(after[id_]["stock"]),
+                f"[bold]{moved:+}[/]" if moved else "",
+                str(after[id_]["reserved"]),
+            )
+            expect(f"the stock of {product['sku']} that moved", -moved, quantities.get(id_, 0))
+            expect(f"what is reserved of {product['sku']}", after[id_]["reserved"], 0)
+        self.console.print(table)
+        return after
+
+    async def replay(self, request: dict[str, Any], first: Reply) -> None:
+        """The same request with the same key."""
+        self.title("The same request with the same key again")
+        again = await self.job(request, 201)
+        self.console.print(
+            f"{again.status}, Idempotent-Replayed: {again.headers.get('Idempotent-Replayed')}, the same "
+            f"{len(again.body)} bytes: {again.json['data']['order']['order_number']}, no second order"
+        )
+
+        expect("Idempotent-Replayed", again.headers.get("Idempotent-Replayed"), "true")
+        expect("the bytes of the replay", again.body, first.body)
+        found = await self.get(f"{self.services.orders.url}/admin/orders/find-all")
+        expect("the number of orders", len(found["data"]), 1)
+
+    async def reuse(self, request: dict[str, Any]) -> None:
+        """Another request with the same key."""
+        self.title("Another request with the same key")
+        other = {**request, "items": [{**request["items"][0], "qty": 3}]}
+        problem = (await self.job(other, 422)).json
+        self.console.print(f"{problem['status']} {problem['code']}: {problem['detail']}", markup=False)
+
+        expect("the problem's code", problem["code"], "idempotency.key_reused")
+
+    async def shortage(self, request: dict[str, Any], products: Products) -> None:
+        """More than there is."""
+        self.title("More than there is")
+        product = products[request["items"][0]["product_id"]]
+        much = product["available"] + 1
+        items = [{"product_id": product["id"], "qty": much}]
+        problem = (await self.job({**request, "items": items, "idempotency_key": "unique-key-124"}, 409)).json
+        table = _table("SKU", "requested>", "available>")
+        for short in problem["shortages"]:
+            table.add_row(short["sku"], str(short["requested"]), str(short["available"]))
+        self.console.print(f"{problem['status']} {problem['code']}, refused in step {problem['step']}")
+        self.console.print(table)
+
+        expect("the problem's code", problem["code"], "stock.insufficient")
+        wanted = {"product_id": product["id"], "sku": product["sku"], "requested": much}
+        expect("the shortages", problem["shortages"], [{**wanted, "available": product["available"]}])
+
+    async def moved(self, before: Counters) -> None:
+        """The counters that all this moved."""
+        self.title("The metrics it moved: GET /metrics on the admin ports")
+        after = await counters(self.http, self.services)
+        moved = {
+            key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)
+        }
+        table = _table("service", "counter", "moved>")
+        for (service, counter), difference in moved.items():
+            table.add_row(service, counter, f"+{difference:,.0f}")
+        self.console.print(table)
+
+        expect("orders confirmed", moved.get(("orders", "b2b_orders_total{outcome=confirmed}")), 1)
+        replayed = "b2b_idempotency_total{result=replayed,service=orchestrator}"
+        expect("requests replayed", moved.get(("orchestrator", replayed)), 1)
+
+    async def ledger(self) -> None:
+        """Whether stock, reservations and totals equal what the ledger says."""
+        self.title("The books: python -m orders reconcile")
+        done = await self.services.orders.command("reconcile")
+        self.console.print((done.stdout + done.stderr).strip(), markup=False)
+
+        expect("the exit code of reconcile", done.returncode, 0)
+
+    def title(self, text: str) -> None:
+        """Begin a part."""
+        self.console.print()
+        self.console.rule(f"[bold]{text}[/]", align="left")
+
+    async def job(self, request: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> Reply:
+        """Send a main job that should be answered with `status`."""
+        url = self.services.orchestrator.url + JOB
+        return await calls.post(self.http, url, request, expect=(status,), headers=headers)
+
+    async def get(self, url: str) -> Any:  # noqa: ANN401 - JSON
+        """Read."""
+        return (await calls.get(self.http, url)).json
+
+    async def products(self) -> Products:
+        """All products by id."""
+        found = await self.get(f"{self.services.orders.url}/admin/products/find-all?limit=100")
+        return {product["id"]: product for product in found["data"]}
+
+
+def _log_tails(folder: Path) -> list[str]:
+    return [f"The end of {log.name}:\n{tail(log)}" for log in sorted(folder.glob("*.log"))]
+
+
+def _commits(spans: list[Span], service: str) -> int:
+    return sum(span.service == service and span.name == "COMMIT" for span in spans)
+
+
+def _money(cents: int, currency: str) -> str:
+    return f"{cents // 100:,}.{cents % 100:02} {currency}"
+
+
+def _table(*columns: str) -> Table:
+    """A table; a column whose title ends with `>` is aligned to the right."""
+    table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(run(main()))
