@@ -23,7 +23,7 @@ def every(seconds: float, name: str, work: Callable[[web.Application], Awaitable
     """
 
     async def turn(app: web.Application) -> None:
-        with traces.tracer().start_as_current_span(name):
+        with traces.tracer.start_as_current_span(name):
             try:
                 await work(app)
             except Problem as problem:

@@ -5,6 +5,7 @@ only of calls that are safe to repeat: reads, and writes that carry an idempoten
 is a CLIENT span of its own.
 """
 
+import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
@@ -27,10 +28,10 @@ _resends: ContextVar[int] = ContextVar("resends", default=0)
 
 @dataclass(frozen=True, slots=True)
 class PeerAnswer:
-    """A peer's answer below 500: `body` is parsed JSON."""
+    """A peer's answer below 500: `body` is a parsed JSON object."""
 
     status: int
-    body: Any
+    body: dict[str, Any]
     attempts: int = 1
 
 
@@ -102,16 +103,21 @@ class Peer:
             ) as response:
                 if response.status in _RETRIED_STATUSES:
                     raise PeerUnavailable(f"{self.name} answered {response.status}.")
-                if response.content_length is not None and response.content_length > _MAX_ANSWER_BYTES:
-                    raise PeerBroken(f"{self.name} gave an answer over the limit.")
-                answer = PeerAnswer(response.status, await response.json(content_type=None))
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > _MAX_ANSWER_BYTES:
+                        raise PeerBroken(f"{self.name} gave an answer over the limit.")
+                answer = PeerAnswer(response.status, json.loads(body))
         except TimeoutError:
             raise PeerTimeout(f"{self.name} did not answer in time.") from None
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
             raise PeerUnavailable(f"{self.name} cannot be reached.") from error
-        except (aiohttp.ClientError, ValueError) as error:
+        except (aiohttp.ClientError, ValueError, RecursionError) as error:
             raise PeerBroken(f"{self.name} gave an answer that is no JSON.") from error
-        if isinstance(answer.body, dict) and answer.body.get("code") == KeyInProgress.code:
+        if not isinstance(answer.body, dict):
+            raise PeerBroken(f"{self.name} gave an answer that is no JSON object.")
+        if answer.body.get("code") == KeyInProgress.code:
             raise PeerUnavailable(f"{self.name} is still at work on this call.")
         if answer.status in (301, 302, 307, 308, 405):
             raise PeerBroken(f"{self.name} is not what answers at its address.")

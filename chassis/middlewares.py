@@ -57,7 +57,7 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     route = resource.canonical if resource is not None else "unmatched"
     method = request.method if request.method in _METHODS else "_OTHER"
     context = propagate.extract(request.headers)
-    span = traces.tracer().start_span(
+    span = traces.tracer.start_span(
         f"{method} {route}",
         context=context,
         kind=SpanKind.SERVER,

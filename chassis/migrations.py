@@ -7,9 +7,11 @@ replicas that start together migrate once.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from time import monotonic
 
+import sqlalchemy as sa
 import structlog
 from alembic import command, context
 from alembic.config import Config
@@ -17,7 +19,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from chassis import dialects
 from chassis.settings import Settings
@@ -30,14 +32,6 @@ class MigrationFailed(Exception):  # noqa: N818 - an outcome, in one line
     """Why the schema could not be brought up to date."""
 
 
-def head(service: str) -> str:
-    """The newest revision that this code knows."""
-    found = ScriptDirectory.from_config(_config(service)).get_current_head()
-    if found is None:
-        raise MigrationFailed(f"{service} has no migrations")
-    return found
-
-
 async def current(settings: Settings) -> str | None:
     """The revision of the database; None before the first migration.
 
@@ -47,6 +41,13 @@ async def current(settings: Settings) -> str | None:
     """
     async with _connection(settings) as connection:
         return await connection.run_sync(_revision, settings.service)
+
+
+async def is_outdated(session: AsyncSession, service: str) -> bool:
+    """Whether migrations that this code knows are missing; a newer schema than ours is not outdated."""
+    table = sa.table(_version_table(service), sa.column("version_num"))
+    found = await session.scalar(sa.select(table.c.version_num))
+    return found != head(service) and (found is None or found in _known(service))
 
 
 async def upgrade(settings: Settings) -> str:
@@ -64,6 +65,22 @@ async def upgrade(settings: Settings) -> str:
         except (DBAPIError, TimeoutError) as error:
             raise MigrationFailed(str(error).partition("\n")[0]) from error
     return head(settings.service)
+
+
+@cache
+def head(service: str) -> str:
+    """The newest revision that this code knows."""
+    found = ScriptDirectory.from_config(_config(service)).get_current_head()
+    if found is None:
+        raise MigrationFailed(f"{service} has no migrations")
+    return found
+
+
+@cache
+def _known(service: str) -> frozenset[str]:
+    return frozenset(
+        script.revision for script in ScriptDirectory.from_config(_config(service)).walk_revisions()
+    )
 
 
 def run(metadata: MetaData, service: str) -> None:

@@ -1,7 +1,8 @@
 """The admin port: `/livez`, `/readyz`, `/startupz` for Kubernetes, `/metrics` for Prometheus.
 
-Liveness says only that the event loop turns. Readiness asks the database (not the peers: an outage
-of one must not take its callers out of service), at most once a second, with its own timeout.
+Liveness says only that the event loop turns. Readiness asks the database for the revision of its
+schema (not the peers: an outage of one must not take its callers out of service), at most once a
+second, with its own timeout.
 """
 
 import asyncio
@@ -11,8 +12,10 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
+from chassis import migrations
 from chassis.database import DATABASE
-from chassis.errors import Problem
+from chassis.errors import Problem, SchemaOutdated
+from chassis.http import SETTINGS
 from chassis.lifecycle import LIFECYCLE
 from chassis.telemetry.metrics import READY
 
@@ -48,12 +51,13 @@ class Readiness:
     async def _check_database(self) -> str | None:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
-                await self._app[DATABASE].check()
+                async with self._app[DATABASE].read() as session:
+                    outdated = await migrations.is_outdated(session, self._app[SETTINGS].service)
         except Problem as problem:
             return problem.code
         except TimeoutError:
             return "db.slow"
-        return None
+        return SchemaOutdated.code if outdated else None
 
 
 def build_admin_app(app: web.Application) -> web.Application:

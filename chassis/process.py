@@ -9,6 +9,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 
+import prometheus_client
 import structlog
 import uvloop
 from aiohttp import web
@@ -37,6 +38,8 @@ def serve(settings: Settings, create_app: Callable[[], web.Application]) -> None
     """Run the service until SIGTERM or SIGINT; ends the process with a one-line reason if it cannot start."""
     logs.set_up(settings.service, __version__, settings.log_level, settings.log_format)
     traces.set_up(settings.service, __version__)
+    # Without it every counter has a second series, with the time of its creation.
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # as the package ships it
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(_serve(create_app))
@@ -116,7 +119,7 @@ class _Protocol(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun that cannot be finished") from exc
         problem = _from_parser(status, exc, message)
-        with traces.tracer().start_as_current_span("request refused by the parser", kind=SpanKind.SERVER):
+        with traces.tracer.start_as_current_span("request refused by the parser", kind=SpanKind.SERVER):
             if problem.status < 500:  # noqa: PLR2004 - the first status that is the server's fault
                 log.warning(
                     "request refused by the parser", error_code=problem.code, reason=type(exc).__name__

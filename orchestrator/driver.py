@@ -117,7 +117,7 @@ class Driver:
 
     async def _drive_detached(self, saga: Saga) -> Answer | None:
         otel_context.attach(correlation.carried(saga.correlation_id, otel_context.Context()))
-        with traces.tracer().start_as_current_span("saga resumed", links=traces.links_to(saga.traceparent)):
+        with traces.tracer.start_as_current_span("saga resumed", links=traces.links_to(saga.traceparent)):
             return await self._drive(saga)
 
     async def _drive(self, saga: Saga) -> Answer | None:
@@ -145,7 +145,7 @@ class Driver:
         """Take one step and let the saga know what came of it; False if it has to be tried again later."""
         started_at, started = datetime.now(UTC), perf_counter()
         attributes = {"saga_id": saga.id, "saga.step": step, "correlation_id": saga.correlation_id}
-        with traces.tracer().start_as_current_span(f"saga {step}", attributes=attributes) as span:
+        with traces.tracer.start_as_current_span(f"saga {step}", attributes=attributes) as span:
             try:
                 result: Done | PeerRefusal | PeerProblem = await self._peers.take(step, saga)
             except (PeerRefusal, PeerProblem) as problem:

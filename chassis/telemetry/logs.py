@@ -64,6 +64,7 @@ def set_up(service: str, version: str, level: str, form: Literal["auto", "json",
     root.setLevel(level.upper())
     for chatty in ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "urllib3", "opentelemetry"):
         logging.getLogger(chatty).setLevel("WARNING")
+    logging.getLogger("asyncmy").setLevel("ERROR")  # it logs the server's notes on DDL as warnings
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

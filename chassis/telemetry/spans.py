@@ -43,7 +43,7 @@ def observe_statements(engine: Engine) -> None:
         _many: object,
     ) -> None:
         operation, table = _summary(statement)
-        span = traces.tracer().start_span(f"{operation} {table}", kind=SpanKind.CLIENT)
+        span = traces.tracer.start_span(f"{operation} {table}", kind=SpanKind.CLIENT)
         if span.is_recording():
             span.set_attributes(
                 {
@@ -90,6 +90,6 @@ def commit(bind: Any) -> Iterator[None]:  # noqa: ANN401 - an Engine or a Connec
     started = perf_counter()
     system = "sqlite" if bind.dialect.name == "sqlite" else "mysql"
     attributes = {"db.system.name": system, "db.operation.name": "COMMIT"}
-    with traces.tracer().start_as_current_span("COMMIT", kind=SpanKind.CLIENT, attributes=attributes):
+    with traces.tracer.start_as_current_span("COMMIT", kind=SpanKind.CLIENT, attributes=attributes):
         yield
     DB_DURATION.labels("COMMIT", "none").observe(perf_counter() - started)

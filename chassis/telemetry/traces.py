@@ -13,8 +13,11 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVI
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import Link, Tracer
+from opentelemetry.trace import Link
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+tracer = trace.get_tracer("b2b-orders")
+"""The tracer of the chassis and the services; it finds the provider that `set_up` installs."""
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _EXPORT_TIMEOUT_SECONDS = 3
@@ -53,8 +56,3 @@ def links_to(parent: str) -> list[Link]:
     context = TraceContextTextMapPropagator().extract({"traceparent": parent})
     found = trace.get_current_span(context).get_span_context()
     return [Link(found)] if found.is_valid else []
-
-
-def tracer() -> Tracer:
-    """The tracer of the chassis and the services."""
-    return trace.get_tracer("b2b-orders")
