@@ -95,7 +95,6 @@ async def _wait(request: web.Request, ticket: Ticket) -> Answer | None:
     driver, settings = request.app[DRIVER], request.app[SETTINGS]
     patience = http.preferred_wait(request, settings.join_timeout if ticket.twin else settings.answer_timeout)
     deadline, pause = monotonic() + patience, FIRST_POLL_SECONDS
-    taken_over = False
     while True:
         task = driver.task(ticket.saga_id)
         if task is not None:
@@ -104,11 +103,9 @@ async def _wait(request: web.Request, ticket: Ticket) -> Answer | None:
         kept = await request.app[KEYS].find(ticket.key)
         if kept is None or kept.answer is not None or monotonic() > deadline:
             return kept.answer if kept else None
-        if not taken_over:
-            taken_over = await driver.take_over(ticket.saga_id)
-            continue
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, LAST_POLL_SECONDS)
+        if not await driver.take_over(ticket.saga_id):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_POLL_SECONDS)
 
 
 async def _why_not(request: web.Request, ticket: Ticket) -> Problem:

@@ -116,11 +116,12 @@ class Driver:
                 task.cancel()
 
     async def _drive_detached(self, saga: Saga) -> Answer | None:
-        otel_context.attach(correlation.carried(saga.correlation_id, otel_context.Context()))
+        otel_context.attach(otel_context.Context())
         with traces.tracer.start_as_current_span("saga resumed", links=traces.links_to(saga.traceparent)):
             return await self._drive(saga)
 
     async def _drive(self, saga: Saga) -> Answer | None:
+        correlation.adopt(saga.correlation_id)
         answer = None
         try:
             if saga.attempts > self._settings.saga_attempts:
