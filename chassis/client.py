@@ -19,10 +19,11 @@ from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrument
 from opentelemetry.trace import Span
 
 from chassis import __version__, correlation
-from chassis.errors import KeyInProgress, PeerBroken, PeerProblem, PeerTimeout, PeerUnavailable
+from chassis.errors import KeyInProgress, PeerBroken, PeerProblem, PeerTimeout, PeerUnavailable, RouteNotFound
 
 _MAX_ANSWER_BYTES = 8_388_608
 _RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MISDIRECTED = frozenset({301, 302, 303, 307, 308, 405})
 _resends: ContextVar[int] = ContextVar("resends", default=0)
 
 
@@ -117,9 +118,10 @@ class Peer:
             raise PeerBroken(f"{self.name} gave an answer that is no JSON.") from error
         if not isinstance(answer.body, dict):
             raise PeerBroken(f"{self.name} gave an answer that is no JSON object.")
-        if answer.body.get("code") == KeyInProgress.code:
+        code = answer.body.get("code")
+        if code == KeyInProgress.code:
             raise PeerUnavailable(f"{self.name} is still at work on this call.")
-        if answer.status in (301, 302, 307, 308, 405):
+        if answer.status in _MISDIRECTED or code == RouteNotFound.code:
             raise PeerBroken(f"{self.name} is not what answers at its address.")
         return answer
 
