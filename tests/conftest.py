@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 import uvloop
 from aiohttp import web
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 from sqlalchemy.engine import URL
 
 from chassis import __version__
@@ -134,8 +135,9 @@ async def serve() -> AsyncIterator[Serve]:
                 await web.TCPSite(runner, HOST, 0).start()
                 ports.append(runner.addresses[0][1])
             session = await stack.enter_async_context(
-                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
             )
+            AioHttpClientInstrumentor.uninstrument_session(session)  # a caller is none of our services
             return Client(session, ports[1], Client(session, ports[0]))
 
         yield start

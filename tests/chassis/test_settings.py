@@ -111,7 +111,9 @@ def test_a_real_database_wants_a_service_token_of_its_own(
 
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "sample cannot start: 2 bad setting(s) in the environment"
-    assert "  SERVICE_TOKEN: wants a secret, the same in all services, when the database is a real one" in lines
+    assert (
+        "  SERVICE_TOKEN: wants a secret, the same in all services, when the database is a real one" in lines
+    )
 
 
 def test_a_database_url_without_a_schema_is_refused(
