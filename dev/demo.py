@@ -66,8 +66,8 @@ async def main() -> int:
             ):
                 await Demo(console, services, traces, http).show()
         except (ServiceFailed, UnexpectedReply, DemoFailed, aiohttp.ClientError) as failure:
-            console.print(*_log_tails(Path(folder)), sep="\n\n", markup=False)
-            console.print(f"\nThe demo failed: {failure}", style="red", markup=False)
+            console.print(*_log_tails(Path(folder)), sep="\n\n", markup=False, soft_wrap=True)
+            console.print(f"\nThe demo failed: {failure}", style="red", markup=False, soft_wrap=True)
             return 1
     console.print(
         f"\nEverything above was checked, stopped and removed again, in {monotonic() - started:.0f} s. "

@@ -213,14 +213,15 @@ def choose_ports(ports: Ports) -> dict[str, tuple[int, int]]:
     candidates = iter(random.sample(_FREE_PORTS, len(_FREE_PORTS)))
 
     def choose(default: int) -> int:
-        if ports == "default-if-free" and _is_free(default):
+        if ports == "default-if-free" and is_free(default):
             return default
-        return next(filter(_is_free, candidates))
+        return next(filter(is_free, candidates))
 
     return {name: (choose(public), choose(admin)) for name, (public, admin) in PORTS.items()}
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a service could listen on this port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the services do
         try:

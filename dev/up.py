@@ -1,4 +1,7 @@
-"""`make up`: the three services on the embedded database in var/, with something to try, until Ctrl-C."""
+"""`make up`: the three services on the embedded database in var/, with something to try, until Ctrl-C.
+
+`python -m dev.up FOLDER` keeps data and logs in another folder.
+"""
 
 import asyncio
 import json
@@ -7,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,31 +18,31 @@ import aiohttp
 from dev.sample import Sample, load
 from dev.stack import PORTS, ROOT, ServiceFailed, Stack, run, stack
 
-FOLDER = ROOT / "var"
+DEFAULT_FOLDER = ROOT / "var"
 JOB = "/orchestrator/create-and-confirm-order"
 
 
-async def main() -> int:
+async def main(folder: Path) -> int:
     """Keep the services running, and say what to do with them."""
     # What observes the services may be told from outside; everything else is as printed.
     passed_on = {name: value for name, value in os.environ.items() if name.startswith(("OTEL_", "LOG_"))}
     print("Starting the three services …", flush=True)
     try:
-        async with stack(FOLDER, environment=passed_on, ports="default-if-free") as services:
+        async with stack(folder, environment=passed_on, ports="default-if-free") as services:
             async with aiohttp.ClientSession() as http:
                 sample = await load(http, services)
-            print("\n".join(_guide(services, sample)), flush=True)
+            print("\n".join(_guide(folder, services, sample)), flush=True)
             with suppress(asyncio.CancelledError):  # Ctrl-C or SIGTERM
                 await asyncio.Event().wait()
             print("\nStopping …", flush=True)
     except ServiceFailed as failure:
         print(failure, file=sys.stderr)
         return 1
-    print("Stopped. The data is kept in var/ for the next time; make clean removes it.", flush=True)
+    print(f"Stopped. The data stays in {folder}, for the next time.", flush=True)
     return 0
 
 
-def _guide(services: Stack, sample: Sample) -> Iterator[str]:
+def _guide(folder: Path, services: Stack, sample: Sample) -> Iterator[str]:
     product, other = sample.products[:2]
     items = [{"product_id": product["id"], "qty": 2}, {"product_id": other["id"], "qty": 8}]
     # Keys of an earlier run are remembered for a week.
@@ -58,7 +62,7 @@ def _guide(services: Stack, sample: Sample) -> Iterator[str]:
     for service in services:
         if service.port != PORTS[service.name][0]:
             yield f"  Port {PORTS[service.name][0]} is taken, so {service.name} is on {service.port}."
-    yield "  Data and logs are in var/."
+    yield f"  Data and logs are in {folder}."
     yield ""
     yield f"  customer {sample.customer['id']:<4} {sample.customer['name']}"
     for item in sample.products:
@@ -87,4 +91,4 @@ def _curl(url: str, body: dict[str, Any]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main()))
+    sys.exit(run(main(Path(sys.argv[1]).resolve() if sys.argv[1:] else DEFAULT_FOLDER)))

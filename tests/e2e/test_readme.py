@@ -1,0 +1,110 @@
+"""Every command of README.md, run as it stands there (only with the ports of this run)."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from dev import docs
+from dev.debian import require
+from dev.sample import load
+from dev.stack import PORTS, ROOT, Stack, stack
+
+README = ROOT / "README.md"
+
+
+def _commands() -> list[str]:
+    """The commands of the ```bash blocks, each with its continuation lines."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [
+        command
+        for block in blocks
+        for command in re.findall(
+            r"^(?:make|curl|python) (?:.*\\\n)*(?:.*'\{\n(?:.*\n)*?.*\}'|.*)$", block, flags=re.MULTILINE
+        )
+    ]
+
+
+@pytest.fixture
+async def services(tmp_path: Path) -> AsyncIterator[Stack]:
+    """What `make up` runs."""
+    require(["curl"], ["curl"])
+    async with stack(tmp_path) as running:
+        async with aiohttp.ClientSession() as http:
+            await load(http, running)
+        yield running
+
+
+def _of_this_run(command: str, services: Stack) -> str:
+    for service in services:
+        command = command.replace(f"http://localhost:{PORTS[service.name][0]}", service.url)
+    return command
+
+
+async def _sh(command: str, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return await asyncio.to_thread(
+        subprocess.run,
+        ("sh", "-c", command),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+async def test_every_curl_and_operator_command_works_in_the_order_of_the_readme(services: Stack) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    environment = {**services.orders.environment, "PATH": path}
+    commands = [command for command in _commands() if not command.startswith("make")]
+    assert len(commands) >= 12
+
+    for command in commands:
+        done = await _sh(_of_this_run(command, services), environment)
+
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        if command.startswith("curl"):
+            assert done.stdout.startswith("{"), command
+            assert '"code":' not in done.stdout, f"{command}\n{done.stdout}"
+
+
+async def test_the_first_curl_says_what_the_readme_says(services: Stack) -> None:
+    curl = next(command for command in _commands() if "create-and-confirm-order" in command)
+    curl = _of_this_run(curl, services).replace("curl -s", "curl -si")
+
+    first, again = [await _sh(curl, dict(os.environ)) for _ in range(2)]
+
+    assert first.stdout.startswith("HTTP/1.1 201")
+    assert '"status":"CONFIRMED"' in first.stdout
+    assert '"correlation_id":"req-456"' in first.stdout
+    assert "Idempotent-Replayed: true" in again.stdout
+    assert again.stdout.rpartition("\r\n")[2] == first.stdout.rpartition("\r\n")[2]
+
+
+@pytest.mark.parametrize("command", [command for command in _commands() if command.startswith("make")])
+def test_every_make_command_has_a_target(command: str) -> None:
+    done = subprocess.run(
+        (*command.split(), "--dry-run"), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "-m" in done.stdout
+
+
+def test_the_tables_are_what_the_code_says() -> None:
+    text = README.read_text()
+
+    assert docs.written(text) == text, "run make docs"
+
+
+def test_every_file_that_the_readme_links_is_there() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README.read_text())
+
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
