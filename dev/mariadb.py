@@ -14,16 +14,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 
+from dev.debian import program, require, run
+
 HOST = "127.0.0.1"
 PACKAGES = ("mariadb-server-core", "mariadb-client-core")  # the second has what mariadb-install-db needs
 _PROGRAMS = ("mariadbd", "mariadb-install-db", "my_print_defaults", "mariadb")
-_SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 _START_SECONDS = 60
 _STOP_SECONDS = 60
 _PORT_ATTEMPTS = 5
@@ -41,10 +41,6 @@ _OPTIONS = (
 )
 
 
-class MariaDBMissing(Exception):  # noqa: N818 - says what to install
-    """There is no MariaDB to start."""
-
-
 class ServerFailed(Exception):  # noqa: N818 - says what the server said
     """The server did not start; the text has the end of its log."""
 
@@ -59,7 +55,7 @@ class Server:
         self._socket = self._data / "server.sock"
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
-        _run(
+        run(
             "mariadb-install-db",
             "--no-defaults",
             "--auth-root-authentication-method=normal",
@@ -83,7 +79,7 @@ class Server:
     def execute(self, statement: str) -> str:
         """Run a statement as root; return its rows, a line each, columns parted by tabs."""
         where = ("--protocol=tcp", f"--host={self.host}", f"--port={self.port}", "--user=root")
-        return _run("mariadb", "--no-defaults", *where, "--batch", "--skip-column-names", "-e", statement)
+        return run("mariadb", "--no-defaults", *where, "--batch", "--skip-column-names", "-e", statement)
 
     def start(self) -> None:
         """Start the server and wait until it answers; the first start chooses the port.
@@ -117,7 +113,7 @@ class Server:
         setpriv = shutil.which("setpriv")
         tied = (setpriv, "--pdeathsig", "KILL", "--") if setpriv is not None else ()
         own = (f"--datadir={self._data}", f"--port={self.port}", *_user())
-        command = (*tied, _program("mariadbd"), "--no-defaults", *own, *_OPTIONS)
+        command = (*tied, program("mariadbd"), "--no-defaults", *own, *_OPTIONS)
         self._socket.unlink(missing_ok=True)  # of a server that was killed
         with self._log.open("ab") as log:
             # In a session of its own, so that Ctrl-C ends the tests first and their database after.
@@ -160,58 +156,17 @@ def private_server(folder: Path) -> Iterator[Server]:
     """A server with its data in `folder`, which must not have one yet; killed at the end.
 
     Raises:
-        MariaDBMissing: there is none on this machine, and only root could install it.
+        ProgramMissing: there is none on this machine, and only root could install it.
         ServerFailed: it did not start.
 
     """
-    install()
+    require(_PROGRAMS, PACKAGES)
     server = Server(folder)
     try:
         server.start()
         yield server
     finally:
         server.kill()  # nobody reads its data again
-
-
-def install() -> None:
-    """See to it that MariaDB's programs are there.
-
-    Raises:
-        MariaDBMissing: they are not, and this is not root.
-
-    """
-    if not (missing := _missing()):
-        return
-    wanted = " ".join(PACKAGES)
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise MariaDBMissing(f"{missing} not found: sudo apt-get install {wanted} (or set TEST_DATABASE_URL)")
-    print(f"{missing} not found: installing {wanted}", file=sys.stderr, flush=True)
-    _run("apt-get", "update")
-    _run("apt-get", "install", "-y", "--no-install-recommends", *PACKAGES)
-    if missing := _missing():
-        raise MariaDBMissing(f"{missing} not found, although {wanted} are installed")
-
-
-def _missing() -> str:
-    return ", ".join(name for name in _PROGRAMS if shutil.which(name, path=_SEARCH_PATH) is None)
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name, path=_SEARCH_PATH)  # Debian has mariadbd where users' PATH does not look
-    if found is None:
-        raise MariaDBMissing(f"{name} not found")
-    return found
-
-
-def _run(name: str, *arguments: str) -> str:
-    """Run a program to its end; what it says is shown only when it fails."""
-    environment = {**os.environ, "PATH": _SEARCH_PATH, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(  # noqa: S603 - fixed commands
-        (_program(name), *arguments), env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise ServerFailed(f"{name} failed with exit code {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def _user() -> tuple[str, ...]:

@@ -1,0 +1,66 @@
+"""Programs of Debian's packages that tests and benchmarks need."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+
+SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+"""Where programs are; Debian has servers where users' PATH does not look."""
+
+
+class ProgramMissing(Exception):  # noqa: N818 - says what to install
+    """A program is not there and cannot be installed from here."""
+
+
+def require(programs: Sequence[str], packages: Sequence[str]) -> None:
+    """See to it that the programs are there: as root, install the packages they come in.
+
+    Raises:
+        ProgramMissing: they are not there, and this is not root on Debian.
+
+    """
+    if not (missing := _missing(programs)):
+        return
+    wanted = " ".join(packages)
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise ProgramMissing(f"{missing} not found: sudo apt-get install {wanted}")
+    print(f"{missing} not found: installing {wanted}", file=sys.stderr, flush=True)
+    run("apt-get", "update")
+    run("apt-get", "install", "-y", "--no-install-recommends", *packages)
+    if missing := _missing(programs):
+        raise ProgramMissing(f"{missing} not found, although {wanted} are installed")
+
+
+def program(name: str) -> str:
+    """The path of a program.
+
+    Raises:
+        ProgramMissing: it is nowhere.
+
+    """
+    if (found := shutil.which(name, path=SEARCH_PATH)) is None:
+        raise ProgramMissing(f"{name} not found")
+    return found
+
+
+def run(name: str, *arguments: str) -> str:
+    """Run a program to its end; what it says is shown only when it fails.
+
+    Raises:
+        CalledProcessError: it failed.
+
+    """
+    environment = {**os.environ, "PATH": SEARCH_PATH, "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(  # noqa: S603 - fixed commands
+        (program(name), *arguments), env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        print(done.stdout, done.stderr, sep="\n", file=sys.stderr, flush=True)
+        done.check_returncode()
+    return done.stdout
+
+
+def _missing(programs: Sequence[str]) -> str:
+    return ", ".join(name for name in programs if shutil.which(name, path=SEARCH_PATH) is None)
