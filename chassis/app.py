@@ -7,7 +7,7 @@ from aiohttp import web
 from chassis import __version__, background, migrations, openapi
 from chassis.background import Context
 from chassis.database import DATABASE, Database
-from chassis.errors import DatabaseUnavailable
+from chassis.errors import DatabaseUnavailable, PoolExhausted
 from chassis.http import SETTINGS, Answer, View
 from chassis.idempotency import KEYS, KeyRow, Keys
 from chassis.lifecycle import LIFECYCLE, Lifecycle
@@ -99,7 +99,7 @@ def _own_routes(settings: Settings, description: str) -> Routes:
         view = ServiceView(name=settings.service, version=__version__, description=description, links=links)
         return Answer.of(view)
 
-    @routes.get("/health", answers={200: HealthView}, refuses=(DatabaseUnavailable,))
+    @routes.get("/health", answers={200: HealthView}, refuses=(DatabaseUnavailable, PoolExhausted))
     async def health(request: web.Request) -> Answer:
         """Whether the database can be reached."""
         await request.app[DATABASE].check()

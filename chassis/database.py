@@ -23,6 +23,8 @@ from chassis.settings import Settings
 from chassis.telemetry import spans
 from chassis.telemetry.metrics import TRANSACTION_RETRIES
 
+PROBLEMS = (DatabaseUnavailable, DatabaseContended, PoolExhausted, SchemaOutdated)
+
 T = TypeVar("T")
 Work = Callable[[AsyncSession], Awaitable[T]]
 

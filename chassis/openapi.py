@@ -180,7 +180,9 @@ def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
     ]
     if operation.key != "none":
         wants = "repeats of the request with the same key have one effect and one answer"
-        found.append(_header("Idempotency-Key", wants, r"^[\x21-\x7e]{1,255}$"))
+        in_body = operation.body is not None and "idempotency_key" in operation.body.model_fields
+        required = operation.key == "required" and not in_body
+        found.append(_header("Idempotency-Key", wants, r"^[\x21-\x7e]{1,255}$", required=required))
     if operation.conditional:
         found.append(
             _header("If-Match", "the ETag of the version to change; another version is refused with 412")
@@ -188,9 +190,11 @@ def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
     return found
 
 
-def _header(name: str, description: str, pattern: str | None = None) -> dict[str, Any]:
+def _header(
+    name: str, description: str, pattern: str | None = None, *, required: bool = False
+) -> dict[str, Any]:
     schema = {"type": "string"} | ({"pattern": pattern} if pattern else {})
-    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
+    return {"name": name, "in": "header", "required": required, "description": description, "schema": schema}
 
 
 _PROBLEM_SCHEMA: dict[str, Any] = {

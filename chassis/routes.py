@@ -14,7 +14,7 @@ from typing import Any, Literal, Required, TypedDict, TypeVar, Unpack
 from aiohttp import hdrs, web
 from pydantic import BaseModel, TypeAdapter
 
-from chassis import http, idempotency
+from chassis import database, http, idempotency
 from chassis.errors import KeyMissing, Problem, RequestInvalid, ServiceTokenInvalid, VersionMismatch
 from chassis.http import Answer
 
@@ -88,7 +88,7 @@ class Operation:
         """Everything this operation can be refused with, in order of status."""
         found: set[type[Problem]] = set(self.refuses)
         if self.path_ids or self.query or self.body:
-            found.add(RequestInvalid)
+            found |= {RequestInvalid, *database.PROBLEMS}
         if self.body:
             found |= set(http.BODY_PROBLEMS)
         if self.key != "none":
