@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint types format bench lock clean
+.PHONY: help setup demo up test lint types format docs bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,9 @@ types: $(READY) ## mypy, strict
 format: $(READY) ## Put the sources into shape
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+docs: $(READY) ## Write the README's tables from the code
+	$(RUN) -m dev.docs
 
 bench: $(READY) ## Measure the services on MariaDB beside the bare driver; writes bench.json
 	@$(RUN) -m bench

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import sleep
 
+from dev.debian import require
 from dev.stack import HOST, PORTS, ROOT
 from tests.e2e.leftovers import processes_of
 
@@ -44,6 +45,7 @@ def _commands(printed: str) -> list[str]:
 
 
 def _sh(command: str) -> str:
+    require(["curl"], ["curl"])
     shell = ("/bin/sh", "-c", command)
     done = subprocess.run(shell, capture_output=True, text=True, check=False)  # noqa: S603 - what we printed
     assert done.returncode == 0, done.stderr
