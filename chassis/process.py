@@ -52,17 +52,13 @@ def serve(settings: Settings, create_app: Callable[[], web.Application]) -> None
 async def _serve(create_app: Callable[[], web.Application]) -> None:
     app = create_app()
     settings = app[SETTINGS]
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
     admin = web.AppRunner(app[ADMIN], access_log=None)
     public = Runner(app)
     await admin.setup()
     await web.TCPSite(admin, settings.host, settings.admin_port).start()
     try:
         await public.setup()
+        stop = _stop_signal()  # before this a signal ends the process at once: nothing is being served
         await web.TCPSite(public, settings.host, settings.port, backlog=1024).start()
         log.info("serving", port=public.addresses[0][1], admin_port=admin.addresses[0][1])
         await stop.wait()
@@ -74,6 +70,13 @@ async def _serve(create_app: Callable[[], web.Application]) -> None:
         await admin.cleanup()
         await traces.shut_down()
         log.info("stopped")
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 class Runner(web.AppRunner):
