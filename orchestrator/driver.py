@@ -45,6 +45,7 @@ class Driver:
         self._peers = peers
         self._settings = settings
         self._tasks: dict[str, asyncio.Task[Answer | None]] = {}
+        self._running: set[asyncio.Task[Answer | None]] = set()
 
     async def start(self, saga: Saga, key: Key, *, detached: bool) -> None:
         """Insert a new saga with its key and drive it, see `launch`.
@@ -82,7 +83,7 @@ class Driver:
 
     async def sweep(self) -> None:
         """Take over sagas whose lease ran out or whose pause is over, as many as there is room for."""
-        room = MAX_DRIVEN - len(self._tasks)
+        room = MAX_DRIVEN - len(self._running)
         if room > 0:
             stale = await self._database.transact(
                 lambda session: commands.take_over_stale(session, room, self._lease)
@@ -102,16 +103,22 @@ class Driver:
         drive = self._drive_detached(saga) if detached else self._drive(saga)
         task = asyncio.create_task(drive, name=f"saga {saga.id}")
         self._tasks[saga.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(saga.id, None))
+        self._running.add(task)
+        task.add_done_callback(lambda _: self._forget(saga.id, task))
 
     def task(self, saga_id: str) -> "asyncio.Task[Answer | None] | None":
         """The task in which this process drives the saga; its result is the saga's answer, if it ended."""
         return self._tasks.get(saga_id)
 
+    def _forget(self, saga_id: str, task: "asyncio.Task[Answer | None]") -> None:
+        self._running.discard(task)
+        if self._tasks.get(saga_id) is task:  # this process may have taken the saga over from itself
+            del self._tasks[saga_id]
+
     async def close(self) -> None:
         """Let running sagas come to an end or a pause; what is late is left to other replicas."""
-        if self._tasks:
-            _, late = await asyncio.wait(list(self._tasks.values()), timeout=self._settings.shutdown_timeout)
+        if self._running:
+            _, late = await asyncio.wait(set(self._running), timeout=self._settings.shutdown_timeout)
             for task in late:
                 task.cancel()
 
