@@ -171,7 +171,7 @@ def _as_problem(error: DBAPIError | PoolTimeoutError) -> Problem | None:
         return PoolExhausted("No database connection became free in time; try again in a moment.")
     if dialects.is_unreachable(error):
         return DatabaseUnavailable(
-            "The database cannot be reached; repeat in a moment, with the same idempotency key if there was one."
+            "The database cannot be reached; repeat in a moment, with the same idempotency key if any."
         )
     if dialects.lacks_schema(error):
         return SchemaOutdated("The database schema is not what this release needs; run the command migrate.")
