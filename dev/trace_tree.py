@@ -17,6 +17,7 @@ from dev.otlp import Span
 
 _NOTED = ("http.response.status_code", "saga.outcome", "error.type")
 _SERVICE_WIDTH, _MS_WIDTH, _BAR_WIDTH = 12, 6, 20
+_WIDTH_FOR_BARS, _MAX_WIDTH = 100, 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,17 @@ def _statements(spans: Sequence[Span]) -> Iterator[str]:
         yield f"{operation} {named}".strip()
 
 
-def tree(spans: Sequence[Span], width: int = 110) -> Table:
-    """The trace as a tree, `width` characters wide, with durations and when in the whole they were."""
-    label_width = max(width - _SERVICE_WIDTH - _MS_WIDTH - _BAR_WIDTH - 3, 20)
+def tree(spans: Sequence[Span], width: int) -> Table:
+    """The trace as a tree, at most `width` characters wide, with durations and, if there is room, bars."""
+    with_bars = width >= _WIDTH_FOR_BARS
+    others = _SERVICE_WIDTH + _MS_WIDTH + (_BAR_WIDTH if with_bars else 0) + 3
+    label_width = max(min(width, _MAX_WIDTH) - others, 20)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("span", no_wrap=True, width=label_width)
     table.add_column("service", no_wrap=True, width=_SERVICE_WIDTH)
     table.add_column("ms", no_wrap=True, width=_MS_WIDTH, justify="right")
-    table.add_column("start … end", no_wrap=True, width=_BAR_WIDTH)
+    if with_bars:
+        table.add_column("start … end", no_wrap=True, width=_BAR_WIDTH)
     first, last = min(span.start for span in spans), max(span.end for span in spans)
     for row in rows(spans):
         start, end = row.spans[0].start, row.spans[-1].end
@@ -105,7 +109,7 @@ def tree(spans: Sequence[Span], width: int = 110) -> Table:
             _wrapped(row, label_width, style),
             row.spans[0].service,
             f"{sum(span.end - span.start for span in row.spans) / 1e6:.1f}",
-            _bar(start - first, end - first, last - first),
+            *([_bar(start - first, end - first, last - first)] if with_bars else []),
             style=style,
         )
     return table

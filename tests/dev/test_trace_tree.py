@@ -61,7 +61,7 @@ def test_a_span_whose_parent_is_unknown_is_a_root() -> None:
 def test_a_long_line_is_wrapped_inside_the_tree() -> None:
     written = StringIO()
 
-    Console(file=written, width=70).print(tree(TRACE, 70))
+    Console(file=written, width=50).print(tree(TRACE, 50))
 
     lines = [line[:29].rstrip() for line in written.getvalue().splitlines()]
     assert lines[1:] == [
@@ -73,3 +73,13 @@ def test_a_long_line_is_wrapped_inside_the_tree() -> None:
         "   repetition 1",
         "   └─ GET /customers/{id}",
     ]
+
+
+def test_bars_show_when_in_the_whole_a_span_was() -> None:
+    written = StringIO()
+
+    Console(file=written, width=100).print(tree(TRACE, 100))
+
+    bars = [line.rstrip()[-20:] for line in written.getvalue().splitlines()[1:]]
+    assert bars[0] == "━━" + "·" * 18
+    assert bars[-1] == "·" * 17 + "━━━"
