@@ -60,8 +60,15 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _without_defaults(schema: dict[str, Any]) -> None:
+    for described in schema["properties"].values():
+        described.pop("default", None)
+
+
 class Update(Schema):
-    """The base of partial updates: what is not given stays as it is."""
+    """The base of partial updates: what is not given stays as it is, whatever its default."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:

@@ -166,10 +166,19 @@ def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
             "in": "query",
             "required": name in schema.get("required", ()),
             "description": field.pop("description", name),
-            "schema": field,
+            "schema": _never_null(field),
         }
         for name, field in schema["properties"].items()
     ]
+
+
+def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter that may be left out, which is not the same as being null."""
+    kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+    schema |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
+    if "default" in schema and schema["default"] is None:
+        del schema["default"]
+    return schema
 
 
 def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
