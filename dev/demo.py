@@ -4,8 +4,8 @@ Three services are started on a temporary database, called over HTTP and stopped
 that is shown is checked; the exit code is 1 when one of them is not as it should be.
 """
 
+import json
 import sys
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,39 +14,22 @@ from typing import Any
 
 import aiohttp
 from rich.console import Console
-from rich.table import Table
 
-from dev import calls, sample
+from dev import sample
 from dev.calls import Reply, UnexpectedReply
 from dev.counters import Counters, counters
-from dev.otlp import Span, Traces, receive_traces
-from dev.stack import ServiceFailed, Stack, run, stack, tail
+from dev.otlp import Span, receive_traces
+from dev.scene import JOB, DemoFailed, Products, Scene, expect, money, table_of
+from dev.stack import ServiceFailed, run, stack, tail
 from dev.trace_tree import tree
 
-JOB = "/orchestrator/create-and-confirm-order"
 PROMPT_EXPORTS = {"OTEL_BSP_SCHEDULE_DELAY": "200"}  # milliseconds
 TRACE_SECONDS = 15
 PIPE_WIDTH = 110
 # The demo is the caller in the W3C sense: it chooses the trace that its request belongs to.
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CORRELATION_ID = "req-456"
-
-Products = dict[int, dict[str, Any]]
-
-
-class DemoFailed(Exception):  # noqa: N818 - says what was not as it should be
-    """A fact is not as it should be."""
-
-
-def expect(what: str, found: object, wanted: object) -> None:
-    """Check a fact.
-
-    Raises:
-        DemoFailed: it is not as it should be.
-
-    """
-    if found != wanted:
-        raise DemoFailed(f"{what}: wanted {wanted!r}, found {found!r}")
+BATCH = ("A-1", "A-2", "A-3")
 
 
 async def main() -> int:
@@ -77,14 +60,8 @@ async def main() -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Demo:
-    """What the parts of the demo share."""
-
-    console: Console
-    services: Stack
-    traces: Traces
-    http: aiohttp.ClientSession
+class Demo(Scene):
+    """The parts of the demo, each with what has to be true in it."""
 
     async def show(self) -> None:
         """Show all parts in their order."""
@@ -110,6 +87,7 @@ class Demo:
         await self.reuse(request)
         await self.shortage(request, stock)
         expect("the stock after a replay and two refusals", await self.products(), stock)
+        await self.batch(request["customer_id"], data.products)
         await self.moved(metrics)
         await self.ledger()
 
@@ -119,20 +97,20 @@ class Demo:
         headers = {"traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"}
         reply = await self.job(request, 201, headers)
         answer, order = reply.json, reply.json["data"]["order"]
-        table = _table("SKU", "name", "qty>", "unit price>", "subtotal>")
+        table = table_of("SKU", "name", "qty>", "unit price>", "subtotal>")
         for item in order["items"]:
             currency = order["currency"]
             table.add_row(
                 item["sku"],
                 item["name"],
                 str(item["qty"]),
-                _money(item["unit_price_cents"], currency),
-                _money(item["subtotal_cents"], currency),
+                money(item["unit_price_cents"], currency),
+                money(item["subtotal_cents"], currency),
             )
         self.console.print(table)
         self.console.print(
             f"{order['order_number']} of {answer['data']['customer']['name']} is [green]{order['status']}[/]:"
-            f" [bold]{_money(order['total_cents'], order['currency'])}[/],"
+            f" [bold]{money(order['total_cents'], order['currency'])}[/],"
             f" correlation id {answer['correlation_id']}"
         )
 
@@ -148,7 +126,7 @@ class Demo:
         """The saga's steps."""
         self.title("Its saga: GET /orchestrator/sagas/{id}")
         saga = (await self.get(f"{self.services.orchestrator.url}/orchestrator/sagas/{saga_id}"))["data"]
-        table = _table("step", "outcome", "attempts>", "started", "took>")
+        table = table_of("step", "outcome", "attempts>", "started", "took>")
         for step in saga["steps"]:
             start, end = (datetime.fromisoformat(step[name]) for name in ("started_at", "finished_at"))
             table.add_row(
@@ -183,7 +161,7 @@ class Demo:
         """Which stock moved."""
         self.title("The stock it moved")
         after = await self.products()
-        table = _table("SKU", "before>", "after>", "moved>", "reserved>")
+        table = table_of("SKU", "before>", "after>", "moved>", "reserved>")
         for id_, product in sorted(before.items()):
             moved = after[id_]["stock"] - product["stock"]
             table.add_row(
@@ -228,7 +206,7 @@ class Demo:
         much = product["available"] + 1
         items = [{"product_id": product["id"], "qty": much}]
         problem = (await self.job({**request, "items": items, "idempotency_key": "unique-key-124"}, 409)).json
-        table = _table("SKU", "requested>", "available>")
+        table = table_of("SKU", "requested>", "available>")
         for short in problem["shortages"]:
             table.add_row(short["sku"], str(short["requested"]), str(short["available"]))
         self.console.print(f"{problem['status']} {problem['code']}, refused in step {problem['step']}")
@@ -238,6 +216,37 @@ class Demo:
         wanted = {"product_id": product["id"], "sku": product["sku"], "requested": much}
         expect("the shortages", problem["shortages"], [{**wanted, "available": product["available"]}])
 
+    async def batch(self, customer_id: int, products: list[dict[str, Any]]) -> None:
+        """A file of orders, run twice."""
+        self.title("A file of orders, run twice: python -m orchestrator job orders.csv")
+        lines = [f"{name},{customer_id},{one['id']},5" for name, one in zip(BATCH, products, strict=False)]
+        file = self.services.folder / "orders.csv"
+        file.write_text("\n".join(["reference,customer_id,product_id,qty", *lines, "A-4,no customer,1,5\n"]))
+        runs = [await self.run_job(file) for _ in range(2)]
+        table = table_of("line>", "reference", "status", "order", "run again", "detail")
+        for first, again in zip(*runs, strict=True):
+            table.add_row(
+                str(first["line"]),
+                first["reference"],
+                first["status"],
+                first["order_number"],
+                "not repeated" if again["replayed"] else again["status"],
+                first["detail"],
+            )
+        self.console.print(table)
+
+        for results in runs:
+            statuses = {result["reference"]: result["status"] for result in results}
+            expect("the job's results", statuses, {**dict.fromkeys(BATCH, "succeeded"), "A-4": "invalid"})
+        found = await self.get(f"{self.services.orders.url}/admin/orders/find-all")
+        expect("the number of orders", len(found["data"]), 1 + len(BATCH))
+
+    async def run_job(self, file: Path) -> list[dict[str, Any]]:
+        """The results of one run, by line. Not all orders succeed, so its exit code is 1."""
+        orchestrator = self.services.orchestrator
+        written = await self.command(orchestrator, "job", str(file), "--url", orchestrator.url, exit_code=1)
+        return sorted(map(json.loads, written.splitlines()), key=lambda result: int(result["line"]))
+
     async def moved(self, before: Counters) -> None:
         """The counters that all this moved."""
         self.title("The metrics it moved: GET /metrics on the admin ports")
@@ -245,41 +254,21 @@ class Demo:
         moved = {
             key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)
         }
-        table = _table("service", "counter", "moved>")
+        table = table_of("service", "counter", "moved>")
         for (service, counter), difference in moved.items():
             table.add_row(service, counter, f"+{difference:,.0f}")
         self.console.print(table)
 
-        expect("orders confirmed", moved.get(("orders", "b2b_orders_total{outcome=confirmed}")), 1)
+        expect(
+            "orders confirmed", moved.get(("orders", "b2b_orders_total{outcome=confirmed}")), 1 + len(BATCH)
+        )
         replayed = "b2b_idempotency_total{result=replayed,service=orchestrator}"
-        expect("requests replayed", moved.get(("orchestrator", replayed)), 1)
+        expect("requests replayed", moved.get(("orchestrator", replayed)), 1 + len(BATCH))
 
     async def ledger(self) -> None:
         """Whether stock, reservations and totals equal what the ledger says."""
         self.title("The books: python -m orders reconcile")
-        done = await self.services.orders.command("reconcile")
-        self.console.print((done.stdout + done.stderr).strip(), markup=False)
-
-        expect("the exit code of reconcile", done.returncode, 0)
-
-    def title(self, text: str) -> None:
-        """Begin a part."""
-        self.console.print()
-        self.console.rule(f"[bold]{text}[/]", align="left")
-
-    async def job(self, request: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> Reply:
-        """Send a main job that should be answered with `status`."""
-        url = self.services.orchestrator.url + JOB
-        return await calls.post(self.http, url, request, expect=(status,), headers=headers)
-
-    async def get(self, url: str) -> Any:  # noqa: ANN401 - JSON
-        """Read."""
-        return (await calls.get(self.http, url)).json
-
-    async def products(self) -> Products:
-        """All products by id."""
-        found = await self.get(f"{self.services.orders.url}/admin/products/find-all?limit=100")
-        return {product["id"]: product for product in found["data"]}
+        self.console.print((await self.command(self.services.orders, "reconcile")).strip(), markup=False)
 
 
 def _log_tails(folder: Path) -> list[str]:
@@ -288,18 +277,6 @@ def _log_tails(folder: Path) -> list[str]:
 
 def _commits(spans: list[Span], service: str) -> int:
     return sum(span.service == service and span.name == "COMMIT" for span in spans)
-
-
-def _money(cents: int, currency: str) -> str:
-    return f"{cents // 100:,}.{cents % 100:02} {currency}"
-
-
-def _table(*columns: str) -> Table:
-    """A table; a column whose title ends with `>` is aligned to the right."""
-    table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left")
-    return table
 
 
 if __name__ == "__main__":

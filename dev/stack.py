@@ -150,8 +150,9 @@ class Service:
 
 @dataclass(frozen=True)
 class Stack:
-    """The three services."""
+    """The three services, and the folder of their logs and embedded databases."""
 
+    folder: Path
     customers: Service
     orders: Service
     orchestrator: Service
@@ -196,7 +197,7 @@ async def stack(
             own["DATABASE_URL"] = database_urls[name]
         return Service(name, port, admin_port, {**shared, **own}, folder / f"{name}.log")
 
-    services = Stack(service("customers"), service("orders"), service("orchestrator"))
+    services = Stack(folder, service("customers"), service("orders"), service("orchestrator"))
     try:
         for one in services:
             one.launch()

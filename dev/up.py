@@ -16,10 +16,10 @@ from typing import Any
 import aiohttp
 
 from dev.sample import Sample, load
+from dev.scene import JOB, money
 from dev.stack import PORTS, ROOT, ServiceFailed, Stack, run, stack
 
 DEFAULT_FOLDER = ROOT / "var"
-JOB = "/orchestrator/create-and-confirm-order"
 
 
 async def main(folder: Path) -> int:
@@ -66,7 +66,7 @@ def _guide(folder: Path, services: Stack, sample: Sample) -> Iterator[str]:
     yield ""
     yield f"  customer {sample.customer['id']:<4} {sample.customer['name']}"
     for item in sample.products:
-        price = f"{item['price_cents'] / 100:,.2f} {item['currency']}"
+        price = money(item["price_cents"], item["currency"])
         yield f"  product {item['id']:<4} {item['sku']:<12} {price:>14}   {item['available']} available"
     yield ""
     yield "Validate the customer, create the order and confirm it, in one call:"

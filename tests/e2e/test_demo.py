@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dev import demo
+from dev import demo, scene
 from dev.stack import ROOT
 from tests.e2e.leftovers import processes_of
 
@@ -18,6 +18,7 @@ SHOWN = (
     "201, Idempotent-Replayed: true",
     "422 idempotency.key_reused",
     "409 stock.insufficient, refused in step create_order",
+    "not repeated",
     "b2b_orders_total{outcome=confirmed}",
     "stock, reservations and totals equal the ledger",
     "Everything above was checked",
@@ -61,7 +62,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_the_demo_says_what_is_not_as_it_should_be(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "JOB", "/orchestrator/no-such-job")
+    monkeypatch.setattr(scene, "JOB", "/orchestrator/no-such-job")
 
     code = asyncio.run(demo.main())
 
