@@ -91,7 +91,10 @@ def _new_saga(body: CreateAndConfirmOrder, key: Key) -> Saga:
 
 
 async def _wait(request: web.Request, ticket: Ticket) -> Answer | None:
-    """Wait for the answer, wherever the saga is driven; if nobody drives it, drive it here."""
+    """Wait for the answer, wherever the saga is driven; if nobody drives it, drive it here.
+
+    None says that there was none in time, or that waiting brings none.
+    """
     driver, settings = request.app[DRIVER], request.app[SETTINGS]
     patience = http.preferred_wait(request, settings.join_timeout if ticket.twin else settings.answer_timeout)
     deadline, pause = monotonic() + patience, FIRST_POLL_SECONDS
@@ -99,13 +102,22 @@ async def _wait(request: web.Request, ticket: Ticket) -> Answer | None:
         task = driver.task(ticket.saga_id)
         if task is not None:
             await asyncio.wait([task], timeout=max(0, deadline - monotonic()))
-            return task.result() if task.done() and not task.cancelled() else None
+            if task.done() and not task.cancelled() and (answer := task.result()) is not None:
+                return answer
+        # Also after a task of our own: another replica may have taken the saga over and ended it.
         kept = await request.app[KEYS].find(ticket.key)
-        if kept is None or kept.answer is not None or monotonic() > deadline:
+        if kept is None or kept.answer is not None:
             return kept.answer if kept else None
+        if task is not None or monotonic() > deadline or await _needs_attention(request, ticket):
+            return None
         if not await driver.take_over(ticket.saga_id):
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_POLL_SECONDS)
+
+
+async def _needs_attention(request: web.Request, ticket: Ticket) -> bool:
+    async with request.app[DATABASE].read() as session:
+        return (await queries.get_saga(session, ticket.saga_id)).status == Status.NEEDS_ATTENTION
 
 
 async def _why_not(request: web.Request, ticket: Ticket) -> Problem:
