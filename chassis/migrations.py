@@ -44,10 +44,18 @@ async def current(settings: Settings) -> str | None:
 
 
 async def is_outdated(session: AsyncSession, service: str) -> bool:
-    """Whether migrations that this code knows are missing; a newer schema than ours is not outdated."""
+    """Whether migrations that this code needs are missing."""
     table = sa.table(_version_table(service), sa.column("version_num"))
-    found = await session.scalar(sa.select(table.c.version_num))
-    return found != head(service) and (found is None or found in _known(service))
+    return not suffices(await session.scalar(sa.select(table.c.version_num)), service)
+
+
+def suffices(revision: str | None, service: str) -> bool:
+    """Whether this code can work at `revision`: at our head, or at one of a newer release.
+
+    Migrations expand first and contract a release later, so a release that is rolled back finds all
+    that it needs.
+    """
+    return revision == head(service) or (revision is not None and revision not in _known(service))
 
 
 async def upgrade(settings: Settings) -> str:
@@ -60,11 +68,11 @@ async def upgrade(settings: Settings) -> str:
     async with _connection(settings) as connection:
         try:
             async with dialects.migration_lock(connection, f"{settings.service}_migration", WAIT_SECONDS):
-                await connection.run_sync(_upgrade, settings.service)
+                revision = await connection.run_sync(_upgrade, settings.service)
                 await connection.commit()
         except (DBAPIError, TimeoutError) as error:
             raise MigrationFailed(str(error).partition("\n")[0]) from error
-    return head(settings.service)
+    return revision
 
 
 @cache
@@ -102,10 +110,14 @@ def _version_table(service: str) -> str:
     return f"{service}_alembic_version"
 
 
-def _upgrade(connection: Connection, service: str) -> None:
+def _upgrade(connection: Connection, service: str) -> str:
+    found = _revision(connection, service)
+    if found is not None and suffices(found, service):
+        return found
     config = _config(service)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    return head(service)
 
 
 def _revision(connection: Connection, service: str) -> str | None:

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("created_at", dialects.UtcDateTime(), nullable=False),
         sa.Column("updated_at", dialects.UtcDateTime(), nullable=False),
         sa.UniqueConstraint("email", name="uq_customers_email"),
+        if_not_exists=True,
         **dialects.TABLE_OPTIONS,
     )
 
