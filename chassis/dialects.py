@@ -82,7 +82,10 @@ class Json(TypeDecorator[Any]):
 
 
 def exact_text(length: int) -> TypeEngine[str]:
-    """Text compared byte by byte; the default collation takes `Key-1` and `key-1 ` for the same."""
+    """Text compared byte by byte; the default collation takes `key-1` and `Kéy-1` for the same.
+
+    Spaces at the end do not count on MariaDB and MySQL: schemas strip them, keys are `exact_bytes`.
+    """
     return String(length).with_variant(
         mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql"
     )
