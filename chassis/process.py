@@ -29,8 +29,6 @@ from chassis.telemetry import logs, traces
 
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 8190
-EX_UNAVAILABLE = 69
-EX_TEMPFAIL = 75
 log = structlog.get_logger(__name__)
 
 
@@ -47,6 +45,8 @@ def serve(settings: Settings, create_app: Callable[[], web.Application]) -> None
             raise SystemExit(f"{settings.service} cannot start: {failure}") from None
         except OSError as error:
             raise SystemExit(f"{settings.service} cannot start: {error.strerror or error}") from None
+        except KeyboardInterrupt:
+            raise SystemExit(128 + signal.SIGINT) from None
 
 
 async def _serve(create_app: Callable[[], web.Application]) -> None:
