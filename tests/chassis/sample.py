@@ -79,6 +79,8 @@ class CounterView(View):
 
 
 FULL = 100
+FAILURES = web.AppKey("failures", list[Exception])
+"""What `count` raises in turn after it has written."""
 routes = Routes("counters")
 
 
@@ -98,6 +100,8 @@ async def count(request: web.Request, counter_id: Id, body: Count) -> Answer:
         counter = await session.get(Counter, counter_id)
         if counter is None:
             return CounterMissing(f"There is no counter {counter_id}.")
+        if request.app[FAILURES]:
+            raise request.app[FAILURES].pop(0)
         if not found:
             return CounterFull(f"Counter {counter_id} is at {counter.value}.")
         return _answer(counter)
@@ -155,7 +159,9 @@ def _answer(counter: Counter) -> Answer:
 
 
 def create_app(sample_settings: Settings) -> web.Application:
-    return build_app(sample_settings, description="It counts.", routes=[routes], keys=Key)
+    app = build_app(sample_settings, description="It counts.", routes=[routes], keys=Key)
+    app[FAILURES] = []
+    return app
 
 
 async def create_tables(database: Database, **counters: Any) -> None:
