@@ -161,13 +161,13 @@ class Driver:
             outcome = _outcome(result)
             span.set_attribute("saga.outcome", outcome)
         SAGA_STEP_DURATION.labels(step, outcome).observe(perf_counter() - started)
-        code = None if isinstance(result, Done) else result.code
+        code = _code(result)
         log.info("saga step", saga_id=saga.id, saga_step=step, outcome=outcome, error_code=code)
         saga.record(outcome, result.attempts, started_at, datetime.now(UTC), code)
         if isinstance(result, Done):
             saga.done(result.snapshot)
         elif isinstance(result, PeerRefusal):
-            saga.refused({"code": result.code, "members": result.members})
+            saga.refused({"code": result.peer_code, "members": result.members})
             if saga.status == Status.COMPENSATING:
                 SAGA_COMPENSATIONS.inc()
         return outcome != "unavailable"
@@ -189,6 +189,12 @@ def _outcome(result: Done | PeerRefusal | PeerProblem) -> str:
     if isinstance(result, Done):
         return "done"
     return "refused" if isinstance(result, PeerRefusal) else "unavailable"
+
+
+def _code(result: Done | PeerRefusal | PeerProblem) -> str | None:
+    if isinstance(result, Done):
+        return None
+    return result.peer_code if isinstance(result, PeerRefusal) else result.code
 
 
 DRIVER = web.AppKey("driver", Driver)

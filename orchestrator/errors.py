@@ -69,18 +69,22 @@ class PeerRefusal(Problem):
     passes_on: ClassVar[dict[str, TypeAdapter[Any]]] = {}
     """The members of the peer's problem that belong to the code, and what they must be."""
     attempts = 1
+    peer_code = ""
+    """The peer's own code: operators want to know it, whether or not it is known here."""
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> "PeerRefusal":
         """The refusal that a peer's problem stands for, in our words."""
-        refusal = KNOWN.get(body.get("code", ""), PeerRefusal)
+        refusal = KNOWN.get(body["code"], PeerRefusal)
         members = {}
         for name, wanted in refusal.passes_on.items():
             try:
                 members[name] = wanted.validate_python(body.get(name), strict=True)
             except ValidationError:
                 continue  # the code alone is true; a member that is not what it should be is left out
-        return refusal(f"{refusal.title}.", **members)
+        found = refusal(f"{refusal.title}.", **members)
+        found.peer_code = body["code"][:64]
+        return found
 
 
 _IDS: TypeAdapter[Any] = TypeAdapter(list[int])

@@ -111,8 +111,13 @@ class Saga(Base):
         return self.order["id"] if self.order else None
 
     def key(self, step: Step) -> str:
-        """The idempotency key of a step: the same whoever takes it, however often."""
-        return f"{self.id}:{step}"
+        """The idempotency key of a step: the same whoever takes it, however often.
+
+        A step that was refused and is retried by an operator is another request: orders keeps its
+        refusal of the first one.
+        """
+        refusals = sum(entry["step"] == step and entry["outcome"] == "refused" for entry in self.steps)
+        return f"{self.id}:{step}:{refusals + 1}" if refusals else f"{self.id}:{step}"
 
     def done(self, snapshot: dict[str, Any]) -> None:
         """The current step is done and brought a customer or an order."""

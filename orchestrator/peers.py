@@ -6,10 +6,10 @@ from http import HTTPStatus
 from typing import Any, NoReturn
 
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from chassis.client import HTTP, Peer, PeerAnswer
-from chassis.errors import PeerBroken, PeerUnavailable
+from chassis.errors import PeerBroken, PeerProblem, PeerUnavailable
 from orchestrator.errors import CustomerInactive, PeerRefusal
 from orchestrator.models import Saga, Step
 from orchestrator.schemas import CustomerView, OrderView
@@ -38,26 +38,26 @@ class Peers:
 
     async def take(self, step: Step, saga: Saga) -> Done:
         """Take a step of the saga."""
+        answer = await self._call(step, saga)
+        try:
+            return Done(_snapshot(step, answer), answer.attempts)
+        except (PeerRefusal, PeerProblem) as problem:
+            problem.attempts = answer.attempts
+            raise
+
+    async def _call(self, step: Step, saga: Saga) -> PeerAnswer:
         body: dict[str, Any] | None
         match step:
             case Step.VALIDATE_CUSTOMER:
-                return await self._validate_customer(saga)
+                path = f"/admin/customers/internal/customers/{saga.request['customer_id']}"
+                return await self._customers.get(path, headers=self._headers)
             case Step.CREATE_ORDER:
                 path, body = "/admin/orders/create-order", saga.request
             case Step.CONFIRM_ORDER:
                 path, body = f"/admin/orders/{saga.order_id}/confirm", None
             case Step.CANCEL_ORDER:
                 path, body = f"/admin/orders/{saga.order_id}/cancel", {"reason": f"saga {saga.id}"}
-        answer = await self._orders.post(path, body, key=saga.key(step), headers=self._headers)
-        return Done(_data(self._orders, answer, OrderView), answer.attempts)
-
-    async def _validate_customer(self, saga: Saga) -> Done:
-        path = f"/admin/customers/internal/customers/{saga.request['customer_id']}"
-        answer = await self._customers.get(path, headers=self._headers)
-        customer = _data(self._customers, answer, CustomerView)
-        if not answer.body["data"].get("is_active"):
-            raise CustomerInactive(f"{CustomerInactive.title}.")
-        return Done(customer, answer.attempts)
+        return await self._orders.post(path, body, key=saga.key(step), headers=self._headers)
 
 
 PEERS = web.AppKey("peers", Peers)
@@ -75,24 +75,32 @@ async def peers(app: web.Application) -> AsyncIterator[None]:
     yield
 
 
-def _data(peer: Peer, answer: PeerAnswer, schema: type[BaseModel]) -> dict[str, Any]:
-    """The resource in a successful answer, as it is kept in the saga.
+class _Customer(CustomerView):
+    is_active: bool
+
+
+def _snapshot(step: Step, answer: PeerAnswer) -> dict[str, Any]:
+    """The customer or the order in a successful answer, as it is kept in the saga.
 
     Raises:
         PeerRefusal, PeerUnavailable, PeerBroken: the answer is no success.
 
     """
     if answer.status >= HTTPStatus.BAD_REQUEST:
-        _refuse(peer, answer)
+        _refuse(step, answer)
+    schema = _Customer if step == Step.VALIDATE_CUSTOMER else OrderView
     try:
-        return schema.model_validate(answer.body["data"]).model_dump(mode="json")
-    except (ValidationError, KeyError, TypeError) as error:
-        raise PeerBroken(f"{peer.name} gave an answer that breaks its contract.") from error
+        found = schema.model_validate(answer.body["data"])
+    except (ValidationError, KeyError) as error:
+        raise PeerBroken(f"The answer to {step} breaks its contract.") from error
+    if isinstance(found, _Customer) and not found.is_active:
+        raise PeerRefusal.of({"code": CustomerInactive.code})
+    return found.model_dump(mode="json", exclude={"is_active"})
 
 
-def _refuse(peer: Peer, answer: PeerAnswer) -> NoReturn:
+def _refuse(step: Step, answer: PeerAnswer) -> NoReturn:
     if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        raise PeerUnavailable(f"{peer.name} refuses this service's token.")
-    if not isinstance(answer.body, dict) or "code" not in answer.body:
-        raise PeerBroken(f"{peer.name} refused without a problem body.")
+        raise PeerUnavailable(f"The peer of {step} refuses this service's token.")
+    if not isinstance(answer.body.get("code"), str):
+        raise PeerBroken(f"The refusal of {step} is no problem body.")
     raise PeerRefusal.of(answer.body)

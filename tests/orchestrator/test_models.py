@@ -125,6 +125,19 @@ def test_a_step_has_one_key_whoever_takes_it_and_no_two_steps_share_one() -> Non
     assert keys[Step.CREATE_ORDER] == f"{'5' * 32}:create_order"
 
 
+def test_a_step_that_is_retried_after_a_refusal_has_another_key_and_the_other_steps_keep_theirs() -> None:
+    saga = a_saga_before(Step.CANCEL_ORDER)
+    keys = {step: saga.key(step) for step in Step}
+    record(saga, "unavailable", minute=0)
+    unavailable = saga.key(Step.CANCEL_ORDER)
+
+    record(saga, "refused", minute=1, code="order.cancel_window_closed")
+
+    assert unavailable == keys[Step.CANCEL_ORDER]
+    assert saga.key(Step.CANCEL_ORDER) == f"{'5' * 32}:cancel_order:2"
+    assert saga.key(Step.CREATE_ORDER) == keys[Step.CREATE_ORDER]
+
+
 def test_a_saga_whose_lease_was_given_back_is_paused() -> None:
     assert a_saga(lease_until=NOON, resume_at=NOON + timedelta(seconds=2)).is_paused
     assert not a_saga(lease_until=NOON, resume_at=NOON).is_paused
