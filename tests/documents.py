@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it ships no types
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from chassis.errors import CONTENT_TYPE

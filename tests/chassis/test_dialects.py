@@ -152,7 +152,7 @@ async def test_moments_of_the_clock_and_stored_ones_can_be_compared(database: Da
 
 async def test_one_statement_of_one_text_changes_any_number_of_rows(database: Database) -> None:
     specimens = [await _stored(database, exact=f"s{number}") for number in range(3)]
-    rows = [
+    rows: list[dict[str, int | str | None]] = [
         {"id": specimens[0].id, "label": 'it\'s; -- "quoted" \\ 🦄'},
         {"id": specimens[2].id, "label": None},
     ]

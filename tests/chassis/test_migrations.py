@@ -1,7 +1,6 @@
 import asyncio
 import importlib
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ async def test_the_migrations_make_what_the_models_say(make_settings: MakeSettin
     settings = make_settings(_settings_class(service))
     _, engine = dialects.create_engines(settings.sqlalchemy_url, pool_size=1, pool_timeout=5, lock_timeout=5)
 
-    def compare(connection: Connection) -> Sequence[Any]:
+    def compare(connection: Connection) -> Any:
         options = {"version_table": f"{service}_alembic_version", "compare_type": True}
         return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
 
