@@ -4,6 +4,7 @@ The stations of a request are those of every service (see customers). What is sp
 
     models     the rules on one row: product.reserve(qty), order.confirm(now)
     stock      locking products in id order and writing what changed, for any number of rows at once
+    rows       the same for orders and their history
     commands   the rules across rows: create, confirm, cancel, expire; each takes a list of requests
     reconcile  proves that stock, reservations and totals equal the ledger
 

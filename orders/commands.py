@@ -6,16 +6,14 @@ request it writes nothing. It runs inside `Database.transact` and may be run aga
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, exists, insert, select, tuple_, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, and_, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import selectinload
 
 from chassis import correlation, dialects
-from chassis.database import Database, Lost, changed
+from chassis.database import Database, Lost
 from chassis.errors import Problem
 from orders.errors import (
     CurrencyMixed,
@@ -26,8 +24,9 @@ from orders.errors import (
     Shortage,
     StockInsufficient,
 )
-from orders.models import Movement, Order, OrderEvent, OrderItem, Product, Status
-from orders.stock import NEVER, Change, lock_products, write_changes
+from orders.models import Movement, Order, OrderItem, Product, Status
+from orders.rows import PurchaseOrders, find_purchase_orders, insert_orders, lock_orders, write_orders
+from orders.stock import Change, lock_products
 
 EXPIRED = "expired"
 EXPIRE_BATCH = 500
@@ -41,6 +40,11 @@ class NewOrder:
     quantities: dict[int, int]
     purchase_order_number: str | None
     ttl: timedelta
+
+    @property
+    def purchase_order(self) -> tuple[int, str] | None:
+        """What must be unique: the number, for its customer."""
+        return None if self.purchase_order_number is None else (self.customer_id, self.purchase_order_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ async def create_orders(session: AsyncSession, requests: Sequence[NewOrder]) -> 
     """
     wanted = {product_id for request in requests for product_id in request.quantities}
     products, now = await lock_products(session, wanted)
-    taken = await _purchase_orders(session, requests)
+    purchase_orders = [request.purchase_order for request in requests if request.purchase_order is not None]
+    taken = await find_purchase_orders(session, purchase_orders)
     outcomes: list[Order | Problem] = []
     created: list[tuple[Order, list[Change]]] = []
     short: set[int] = set()
@@ -79,18 +84,19 @@ async def create_orders(session: AsyncSession, requests: Sequence[NewOrder]) -> 
             for product_id, qty in request.quantities.items()
         ]
         order = _new_order(request, products, now)
-        taken.setdefault((request.customer_id, request.purchase_order_number), None)
+        if request.purchase_order is not None:
+            taken[request.purchase_order] = None
         outcomes.append(order)
         created.append((order, reserved))
     if short:
         await release_expired(session, short)
-    await _insert(session, created, now)
+    await insert_orders(session, created, now)
     return outcomes
 
 
 async def confirm_orders(session: AsyncSession, order_ids: Sequence[int]) -> list[Order | Problem]:
     """Turn reservations into sales."""
-    orders, now = await _lock_orders(session, Order.id.in_(sorted(order_ids)))
+    orders, now = await lock_orders(session, Order.id.in_(sorted(order_ids)))
     outcomes: list[Order | Problem] = []
     confirmed: list[tuple[Order, Status | None]] = []
     for order_id in order_ids:
@@ -102,13 +108,13 @@ async def confirm_orders(session: AsyncSession, order_ids: Sequence[int]) -> lis
             continue
         outcomes.append(order)
         confirmed.append((order, Status.CREATED))
-    await _write(session, confirmed, now)
+    await write_orders(session, confirmed, now)
     return outcomes
 
 
 async def cancel_orders(session: AsyncSession, requests: Sequence[Cancellation]) -> list[Order | Problem]:
     """Release reservations, return sold stock; an order that is canceled already stays as it is."""
-    orders, now = await _lock_orders(session, Order.id.in_(sorted(request.order_id for request in requests)))
+    orders, now = await lock_orders(session, Order.id.in_(sorted(request.order_id for request in requests)))
     outcomes: list[Order | Problem] = []
     canceled: list[tuple[Order, Status | None]] = []
     for request in requests:
@@ -122,7 +128,7 @@ async def cancel_orders(session: AsyncSession, requests: Sequence[Cancellation])
             outcomes.append(problem)
             continue
         outcomes.append(order)
-    await _write(session, canceled, now)
+    await write_orders(session, canceled, now)
     return outcomes
 
 
@@ -137,11 +143,11 @@ async def expire_orders(session: AsyncSession, *, product_ids: Collection[int] |
     found = (await session.scalars(ids)).all()
     if not found:
         return 0
-    orders, now = await _lock_orders(session, Order.id.in_(found))
+    orders, now = await lock_orders(session, Order.id.in_(found))
     expired = [order for order in orders.values() if order.is_expired(now)]
     for order in expired:
         order.cancel(now, EXPIRED, timedelta())
-    await _write(session, [(order, Status.CREATED) for order in expired], now)
+    await write_orders(session, [(order, Status.CREATED) for order in expired], now)
     return len(expired)
 
 
@@ -184,13 +190,13 @@ def _unorderable(request: NewOrder, products: dict[int, Product]) -> Problem | N
     return None
 
 
-def _already_ordered(request: NewOrder, taken: "PurchaseOrders") -> Problem | None:
-    number = request.purchase_order_number
-    if number is None or (request.customer_id, number) not in taken:
+def _already_ordered(request: NewOrder, taken: PurchaseOrders) -> Problem | None:
+    if request.purchase_order is None or request.purchase_order not in taken:
         return None
-    order_id = taken[request.customer_id, number]
+    customer_id, number = request.purchase_order
+    order_id = taken[request.purchase_order]
     return PurchaseOrderTaken(
-        f"Purchase order {number} of customer {request.customer_id} was ordered before.", order_id=order_id
+        f"Purchase order {number} of customer {customer_id} was ordered before.", order_id=order_id
     )
 
 
@@ -235,138 +241,8 @@ def _listed(ids: list[int]) -> str:
     return ", ".join(map(str, ids[:20])) + (" …" if len(ids) > 20 else "")  # noqa: PLR2004 - enough to read
 
 
-# --- rows ---------------------------------------------------------------------------------------
-
 _EXPIRED = and_(Order.status == Status.CREATED, Order.expires_at <= dialects.now())
 
 
 def _holds(product_ids: Collection[int]) -> ColumnElement[bool]:
     return exists().where(OrderItem.order_id == Order.id, OrderItem.product_id.in_(product_ids))
-
-
-PurchaseOrders = dict[tuple[int, str | None], int | None]
-
-
-async def _purchase_orders(session: AsyncSession, requests: Sequence[NewOrder]) -> PurchaseOrders:
-    """The order ids of the purchase orders among `requests` that were ordered before."""
-    wanted = [
-        (request.customer_id, request.purchase_order_number)
-        for request in requests
-        if request.purchase_order_number
-    ]
-    if not wanted:
-        return {}
-    statement = select(Order.customer_id, Order.purchase_order_number, Order.id).where(
-        tuple_(Order.customer_id, Order.purchase_order_number).in_(wanted)
-    )
-    return {(row.customer_id, row.purchase_order_number): row.id for row in await session.execute(statement)}
-
-
-async def _lock_orders(
-    session: AsyncSession, which: ColumnElement[bool]
-) -> tuple[dict[int, Order], datetime]:
-    """Lock orders in id order and load their items; return them by id, and the database's clock.
-
-    They are detached, like the products of `lock_products`.
-    """
-    statement = (
-        select(Order, dialects.now().label("now"))
-        .where(which)
-        .order_by(Order.id)
-        .options(selectinload(Order.items))
-        .with_for_update()
-        .with_hint(Order, "FORCE INDEX (PRIMARY)", "mysql")
-    )
-    rows = (await session.execute(statement)).all()
-    for row in rows:
-        session.expunge(row.Order)
-    return {row.Order.id: row.Order for row in rows}, rows[0].now if rows else NEVER
-
-
-async def _insert(session: AsyncSession, created: list[tuple[Order, list[Change]]], now: datetime) -> None:
-    """Insert orders with their items, their reservations and the first event of their history.
-
-    Raises:
-        Lost: a purchase order number was taken since `_purchase_orders`.
-
-    """
-    if not created:
-        return
-    session.add_all(order for order, _ in created)
-    try:
-        await session.flush()
-    except IntegrityError as error:
-        if dialects.is_duplicate(error):
-            raise Lost("duplicate") from error
-        raise
-    changes = [replace(change, order_id=order.id) for order, reserved in created for change in reserved]
-    await write_changes(session, changes, now)
-    await _append_events(session, [(order, None) for order, _ in created], now)
-
-
-async def _write(session: AsyncSession, moved: list[tuple[Order, Status | None]], now: datetime) -> None:
-    """Write orders that left the given status: their products, the ledger, themselves, their history.
-
-    Raises:
-        Lost: a row is not what it was when it was locked.
-
-    """
-    if not moved:
-        return
-    products, _ = await lock_products(
-        session, {item.product_id for order, _ in moved for item in order.items}
-    )
-    changes = [
-        _stock_change(products[item.product_id], order, item.qty, left)
-        for order, left in moved
-        for item in order.items
-    ]
-    await write_changes(session, changes, now)
-    rows = [
-        {"id": order.id, "version": order.version - 1, "reason": order.cancel_reason} for order, _ in moved
-    ]
-    given = dialects.values_of(session, rows, id=int, version=int, reason=str).c
-    first = moved[0][0]
-    statement = (
-        update(Order)
-        .where(
-            Order.id == given.id, Order.id.in_([row["id"] for row in rows]), Order.version == given.version
-        )
-        .values(
-            status=first.status,
-            cancel_reason=given.reason,
-            version=Order.version + 1,
-            **({"confirmed_at": now} if first.status == Status.CONFIRMED else {"canceled_at": now}),
-        )
-    )
-    if await changed(session, statement) != len(rows):
-        raise Lost("stale")
-    await _append_events(session, moved, now)
-
-
-def _stock_change(product: Product, order: Order, qty: int, left: Status | None) -> Change:
-    """Apply to the product what the order's step means for it."""
-    if order.status == Status.CONFIRMED:
-        return Change(product.id, Movement.SALE, product.sell(qty), order.id)
-    if left == Status.CREATED:
-        return Change(product.id, Movement.RELEASE, product.release(qty), order.id)
-    return Change(product.id, Movement.RETURN, product.take_back(qty), order.id)
-
-
-async def _append_events(
-    session: AsyncSession, moved: list[tuple[Order, Status | None]], now: datetime
-) -> None:
-    await session.execute(
-        insert(OrderEvent),
-        [
-            {
-                "order_id": order.id,
-                "from_status": left,
-                "to_status": order.status,
-                "reason": order.cancel_reason,
-                "correlation_id": correlation.current(),
-                "at": now,
-            }
-            for order, left in moved
-        ],
-    )
