@@ -77,9 +77,7 @@ class Replica:
 
     async def lease_runs_out(self, saga_id: str) -> None:
         """Let so much time pass that the saga may be taken over."""
-        past = dialects.seconds_from_now(-1)
-        late = update(Saga).where(Saga.id == saga_id).values(lease_until=past, resume_at=past)
-        assert await self.database.transact(lambda session: changed(session, late)) == 1
+        await lease_runs_out(self.database, saga_id)
 
 
 @dataclass
@@ -176,6 +174,13 @@ async def open_shop(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[
 def _created(reply: Reply) -> Any:
     assert reply.status == 201, reply.text
     return reply.json["data"]
+
+
+async def lease_runs_out(database: Database, saga_id: str, *, ago: float = 1) -> None:
+    """Let the lease or the pause of a saga be over since so many seconds."""
+    past = dialects.seconds_from_now(-ago)
+    late = update(Saga).where(Saga.id == saga_id).values(lease_until=past, resume_at=past)
+    assert await database.transact(lambda session: changed(session, late)) == 1
 
 
 async def until(check: Callable[[], Awaitable[Any]]) -> Any:

@@ -1,0 +1,138 @@
+"""Sagas that nobody drives any more are driven on, in whichever replica, without their clients."""
+
+import asyncio
+from typing import Any
+
+from tests.observed import Sample
+from tests.orchestrator.shop import Replica, Shop, ended_by, not_ended
+from tests.orchestrator.wire import Held
+
+
+async def left_behind(shop: Shop, body: Any, number: int) -> list[str]:
+    """Let a replica that cannot reach orders leave sagas behind whose pause is over; return their ids."""
+    replica = await shop.replica(peer_deadline=0.1)
+    shop.to_orders.down = True
+    replies = await asyncio.gather(*(replica.job(body, key=f"key-{count}") for count in range(number)))
+    shop.to_orders.down = False
+    sagas = [not_ended(reply, "saga.unfinished", step="create_order")["saga_id"] for reply in replies]
+    for saga_id in sagas:
+        await replica.lease_runs_out(saga_id)
+    return sagas
+
+
+async def test_a_sweep_drives_on_what_was_left_behind(shop: Shop, orchestrator: Replica) -> None:
+    body = await shop.basket()
+    (saga_id,) = await left_behind(shop, body, 1)
+
+    await orchestrator.driver.sweep()
+
+    saga = await orchestrator.ended(saga_id)
+    assert (saga["status"], saga["attempts"]) == ("SUCCEEDED", 2)
+    reply = await orchestrator.job(body, key="key-0")
+    assert (reply.status, reply.headers["Idempotent-Replayed"]) == (201, "true")
+
+
+async def test_sweeps_of_two_replicas_at_once_drive_each_saga_once(shop: Shop) -> None:
+    body = await shop.basket(qty=1, stock=8)
+    sagas = await left_behind(shop, body, 8)
+    replicas = [await shop.replica(), await shop.replica()]
+
+    await asyncio.gather(*(replica.driver.sweep() for replica in replicas))
+
+    ended = [await replicas[0].ended(saga_id) for saga_id in sagas]
+    assert [(saga["status"], saga["attempts"]) for saga in ended] == [("SUCCEEDED", 2)] * 8
+    assert len(await shop.all_orders()) == 8
+    assert await shop.stock(body) == (0, 0)
+
+
+async def test_a_sweep_leaves_alone_what_is_driven(shop: Shop) -> None:
+    body = await shop.basket()
+    driving, sweeping = await shop.replica(), await shop.replica()
+    held = Held()
+    shop.to_orders.breaks("/confirm", held)
+    first = asyncio.create_task(driving.job(body))
+    await held.arrived.wait()
+
+    await sweeping.driver.sweep()
+    await driving.driver.sweep()
+    held.let_go()
+
+    assert (await first).status == 201
+    assert (await driving.only_saga())["attempts"] == 1
+
+
+async def test_a_sweep_leaves_alone_what_pauses(shop: Shop) -> None:
+    body = await shop.basket()
+    orchestrator = await shop.replica(peer_deadline=0.1)
+    shop.to_orders.down = True
+    saga_id = (await orchestrator.job(body)).json["saga_id"]
+    shop.to_orders.down = False
+
+    await orchestrator.driver.sweep()
+    await orchestrator.stopped_working()
+
+    saga = await orchestrator.saga(saga_id)
+    assert (saga["status"], saga["attempts"]) == ("RUNNING", 1)
+
+
+async def test_what_was_left_behind_keeps_its_correlation_id(shop: Shop, orchestrator: Replica) -> None:
+    body = {**await shop.basket(), "correlation_id": "req-456"}
+    (saga_id,) = await left_behind(shop, body, 1)
+
+    await orchestrator.driver.sweep()
+
+    assert (await orchestrator.ended(saga_id))["correlation_id"] == "req-456"
+    assert (await shop.only_order())["correlation_id"] == "req-456"
+    assert (await orchestrator.job(body, key="key-0")).json["correlation_id"] == "req-456"
+
+
+async def test_a_refusal_that_comes_without_the_client_is_kept_for_it(
+    shop: Shop, orchestrator: Replica
+) -> None:
+    body = {**await shop.basket(), "correlation_id": "req-456"}
+    (saga_id,) = await left_behind(shop, body, 1)
+    product_id = body["items"][0]["product_id"]
+    await shop.orders.patch(f"/admin/products/logic-delete/{product_id}")
+
+    await orchestrator.driver.sweep()
+
+    assert (await orchestrator.ended(saga_id))["status"] == "FAILED"
+    reply = await orchestrator.job(body, key="key-0")
+    ended_by(reply, 409, "product.inactive", step="create_order", product_ids=[product_id])
+    assert reply.headers["Idempotent-Replayed"] == "true"
+
+
+async def test_what_never_ends_is_given_up_and_can_be_found(shop: Shop) -> None:
+    body = await shop.basket()
+    orchestrator = await shop.replica(peer_deadline=0.1, saga_attempts=2)
+    (saga_id,) = await left_behind(shop, body, 1)
+    shop.to_orders.down = True
+    stuck = Sample("b2b_sagas", state="NEEDS_ATTENTION")
+
+    for _ in range(2):
+        await orchestrator.driver.sweep()
+        await orchestrator.stopped_working()
+        await orchestrator.lease_runs_out(saga_id)
+    await orchestrator.driver.sweep()
+
+    listed = (await orchestrator.client.get("/orchestrator/sagas?status=NEEDS_ATTENTION")).json["data"]
+    assert [saga["id"] for saga in listed] == [saga_id]
+    assert (listed[0]["attention"], listed[0]["attempts"]) == ("No end after 2 attempts.", 3)
+    assert stuck.value == 1
+
+
+async def test_a_sweep_counts_what_has_no_answer_yet(shop: Shop, orchestrator: Replica) -> None:
+    body = await shop.basket()
+    await left_behind(shop, body, 3)
+    held = [Held() for _ in range(3)]
+    shop.to_orders.breaks("/create-order", *held)
+
+    await orchestrator.driver.sweep()
+    running = Sample("b2b_sagas", state="RUNNING").value
+    for call in held:
+        call.let_go()
+    await orchestrator.stopped_working()
+    await orchestrator.driver.sweep()
+
+    assert running == 3
+    assert Sample("b2b_sagas", state="RUNNING").value == 0
