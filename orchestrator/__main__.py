@@ -14,11 +14,13 @@ from chassis.database import Database
 from chassis.errors import Problem
 from orchestrator import queries
 from orchestrator.app import DESCRIPTION, create_app
+from orchestrator.job.command import job
 from orchestrator.models import Saga, Status
 from orchestrator.schemas import FindSagas
 from orchestrator.settings import Settings
 
 cli = build_cli(Settings, create_app, DESCRIPTION)
+cli.command()(job)
 
 
 @cli.command()
