@@ -1,7 +1,8 @@
 """A shop: the orders service on a real socket, its customers service as a real peer, one customer."""
 
+import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -18,6 +19,12 @@ from tests.client import Client, Reply
 
 PRODUCTS = "/admin/products"
 ORDERS = "/admin/orders"
+CUT_OFF: dict[str, Any] = {
+    "customers_api_base": "http://127.0.0.1:1",
+    "peer_timeout": 0.2,
+    "peer_deadline": 0.2,
+}
+"""Settings of a service that cannot reach customers, and soon says so."""
 _numbers = itertools.count(1)
 
 
@@ -128,6 +135,13 @@ class Shop:
     async def discrepancies(self) -> list[str]:
         """What `python -m orders reconcile` finds."""
         return await find_discrepancies(self.database)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what only a look at the database tells."""
+    async with asyncio.timeout(30):
+        while not await condition():  # noqa: ASYNC110 - no event of ours to wait for
+            await asyncio.sleep(0.15)  # InnoDB shows locks anew only when nobody looked for 0.1 s
 
 
 async def new_customer(peer: Client) -> int:

@@ -11,11 +11,9 @@ from pytest_aiohttp import AiohttpServer
 from orders.models import Order
 from tests.client import Client, refused
 from tests.observed import Sample
-from tests.orders.shop import ORDERS, PRODUCTS, Level, OpenShop, Shop, new_customer
+from tests.orders.shop import CUT_OFF, ORDERS, PRODUCTS, Level, OpenShop, Shop, new_customer
 
 NOBODY = 999_999
-NOWHERE = "http://127.0.0.1:1"
-IMPATIENT: dict[str, Any] = {"peer_timeout": 0.2, "peer_deadline": 0.2}
 
 
 # --- create-order -------------------------------------------------------------------------------
@@ -343,7 +341,7 @@ async def test_while_customers_is_down_no_order_is_made_but_those_there_are_can_
 ) -> None:
     product_id = await shop.product()
     order_id = await shop.created({product_id: 1})
-    cut_off = await open_shop(customers_api_base=NOWHERE, **IMPATIENT)
+    cut_off = await open_shop(**CUT_OFF)
 
     reply = await cut_off.create({product_id: 1})
 
@@ -385,7 +383,8 @@ async def test_an_answer_of_customers_that_is_not_understood_makes_no_order(
 
     fake = web.Application()
     fake.router.add_get("/admin/customers/internal/customers/{id}", answer)
-    shop = await open_shop(customers_api_base=str((await aiohttp_server(fake)).make_url("/")), **IMPATIENT)
+    url = str((await aiohttp_server(fake)).make_url("/"))
+    shop = await open_shop(**CUT_OFF | {"customers_api_base": url})
 
     reply = await shop.create({await shop.product(): 1})
 
