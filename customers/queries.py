@@ -32,6 +32,12 @@ async def find_customers(session: AsyncSession, query: FindCustomers) -> Sequenc
     if query.is_active is not None:
         statement = statement.where(Customer.is_active == query.is_active)
     if query.search is not None:
-        columns = (Customer.name, Customer.email, Customer.phone)
-        statement = statement.where(or_(*(contains(column, query.search) for column in columns)))
+        lower = query.search.lower()  # as e-mail addresses are stored
+        statement = statement.where(
+            or_(
+                contains(Customer.name, query.search),
+                contains(Customer.email, lower),
+                contains(Customer.phone, query.search),
+            )
+        )
     return (await session.scalars(statement)).all()
