@@ -82,7 +82,7 @@ class Gate:
     async def holds(self, requests: int) -> None:
         """Wait until so many requests are held."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._held == requests)
+            await self._changed.wait_for(lambda: self._held >= requests)
 
     async def open(self) -> None:
         async with self._changed:
@@ -339,6 +339,23 @@ async def test_a_reference_twice_is_one_order_or_a_fault(system: System, tmp_pat
     assert done.results[2]["detail"] == "The reference was used before, for an order with other content."
     assert done.results[0]["order_id"] == done.results[1]["order_id"]
     assert await system.sold() == 1
+
+
+async def test_of_two_orders_with_one_reference_the_first_is_first(system: System, tmp_path: Path) -> None:
+    system.gate.passes, results, display = 0, [], Said()
+    with jsonl_of(tmp_path, order("A"), order("A", 5)).open("rb") as opened:
+        async with connected(system.url, 120) as orchestrator:
+            job = Job(OrderFile(opened), orchestrator, 8, results.append, display)
+            running = asyncio.create_task(job.run())
+            await system.gate.holds(1)
+
+            job.stop(signal.SIGTERM)
+            await system.gate.open()
+            exit_code = await running
+
+    assert exit_code == 143
+    assert display.lines[0] == "stopping, 1 order(s) in flight"
+    assert [json.loads(result)["line"] for result in results] == [1]
 
 
 @pytest.mark.parametrize("reference", ["Größe 17", "x" * 252, "x" * 1000, "with space"])
