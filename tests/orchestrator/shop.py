@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -27,32 +26,27 @@ from tests.orchestrator.wire import Wire, open_wire
 
 MEMBERS = ("success", "step", "compensated", "retry_needs_new_key", "saga_id", "saga")
 """What every problem of a saga has beside the usual members."""
-WAIT_SECONDS = 20
+WAIT_SECONDS = 30
 
 
-class Replica:
-    """An orchestrator, seen from outside and, where nothing else will do, from inside."""
+# --- the orchestrator ---------------------------------------------------------------------------
 
-    def __init__(self, app: web.Application, client: Client) -> None:
-        self.app = app
+
+class Orchestrator:
+    """The orchestrator, as its callers see it."""
+
+    def __init__(self, client: Client) -> None:
         self.client = client
 
-    @property
-    def driver(self) -> Driver:
-        return self.app[DRIVER]
-
-    @property
-    def database(self) -> Database:
-        return self.app[DATABASE]
-
     async def job(self, body: Any, key: str | None = "key-1", **headers: str) -> Reply:
-        """Ask for the main job; `Prefer` and `X_Correlation_Id` are headers."""
+        """Ask for the main job; headers are named like `X_Correlation_Id`."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if key is not None:
             named["Idempotency-Key"] = key
         return await self.client.post(JOB_PATH, body, headers=named)
 
     async def saga(self, saga_id: str) -> Any:
+        """The saga with this id."""
         reply = await self.client.get(f"/orchestrator/sagas/{saga_id}")
         assert reply.status == 200, reply.text
         return reply.json["data"]
@@ -71,51 +65,48 @@ class Replica:
 
         return await until(over)
 
+
+class Replica(Orchestrator):
+    """An orchestrator in this process, whose inside can be reached where nothing else will do."""
+
+    def __init__(self, app: web.Application, client: Client) -> None:
+        super().__init__(client)
+        self.app = app
+
+    @property
+    def driver(self) -> Driver:
+        return self.app[DRIVER]
+
+    @property
+    def database(self) -> Database:
+        return self.app[DATABASE]
+
     async def stopped_working(self) -> None:
         """Wait until this replica drives nothing."""
-        await asyncio.gather(*self.driver._tasks.values())  # noqa: SLF001 - nothing outside tells
+        await asyncio.gather(*self.driver._running)  # noqa: SLF001 - nothing outside tells
 
     async def lease_runs_out(self, saga_id: str) -> None:
         """Let so much time pass that the saga may be taken over."""
         await lease_runs_out(self.database, saga_id)
 
 
-@dataclass
-class Shop:
-    """Two services with their data, the wires that lead to them, and what makes orchestrators."""
+async def lease_runs_out(database: Database, saga_id: str, *, ago: float = 1) -> None:
+    """Let the lease or the pause of a saga be over since so many seconds."""
+    past = dialects.seconds_from_now(-ago)
+    late = update(Saga).where(Saga.id == saga_id).values(lease_until=past, resume_at=past)
+    assert await database.transact(lambda session: changed(session, late)) == 1
 
-    customers: Client
-    orders: Client
-    to_customers: Wire
-    to_orders: Wire
-    make_settings: MakeSettings
-    serve: Serve
-    _numbers: Any = field(default_factory=lambda: count(1))
 
-    async def replica(self, **settings: Any) -> Replica:
-        """Start an orchestrator that sweeps only when it is told to; all share one database."""
-        peers = {
-            "customers_api_base": self.to_customers.url,
-            "orders_api_base": self.to_orders.url,
-            "peer_timeout": 5,
-            "peer_deadline": 5,
-            "sweep_every": 3600,
-        }
-        loaded = self.make_settings(orchestrator.settings.Settings, **{**peers, **settings})
-        app = orchestrator.app.create_app(loaded)
-        return Replica(app, await self.serve(app))
+# --- customers and orders -----------------------------------------------------------------------
 
-    async def other_orders(self, **settings: Any) -> None:
-        """Let calls go to another replica of orders, with other settings."""
-        self.to_orders.target = (await self._serve_orders(settings)).url
 
-    async def _serve_orders(self, settings: dict[str, Any]) -> Client:
-        base = {"customers_api_base": self.customers.url}
-        return await self.serve(
-            orders.app.create_app(self.make_settings(orders.settings.Settings, **{**base, **settings}))
-        )
+class Catalog:
+    """Customers, products and orders, through the public APIs."""
 
-    # --- what is in it --------------------------------------------------------------------------
+    def __init__(self, customers: Client, orders: Client) -> None:
+        self.customers = customers
+        self.orders = orders
+        self._numbers = count(1)
 
     async def customer(self, **fields: Any) -> Any:
         """Add a customer."""
@@ -128,7 +119,7 @@ class Shop:
         return _created(await self.orders.post("/admin/products/create-product", {**body, **fields}))
 
     async def basket(self, qty: int = 2, **product: Any) -> dict[str, Any]:
-        """A body for the main job that nothing speaks against."""
+        """A body for the main job that nothing speaks against, with a customer and a product of its own."""
         customer, item = await self.customer(), await self.product(**product)
         return {"customer_id": customer["id"], "items": [{"product_id": item["id"], "qty": qty}]}
 
@@ -139,14 +130,13 @@ class Shop:
 
     async def confirm(self, order_id: int) -> None:
         """Confirm an order behind the back of its saga."""
-        reply = await self.orders.post(
-            f"/admin/orders/{order_id}/confirm", headers={"Idempotency-Key": "by-hand"}
-        )
+        path, headers = f"/admin/orders/{order_id}/confirm", {"Idempotency-Key": "by-hand"}
+        reply = await self.orders.post(path, headers=headers)
         assert reply.status == 200, reply.text
 
-    async def all_orders(self) -> Any:
+    async def all_orders(self, **query: Any) -> Any:
         """Every order, newest first."""
-        return (await self.orders.get("/admin/orders/find-all?limit=100")).json["data"]
+        return (await self.orders.get("/admin/orders/find-all", params={"limit": 100, **query})).json["data"]
 
     async def only_order(self) -> Any:
         """The one order that there is."""
@@ -160,15 +150,62 @@ class Shop:
         return product["stock"], product["reserved"]
 
 
+class Shop(Catalog):
+    """Customers and orders in this process, the wires that lead to them, and orchestrators before them."""
+
+    def __init__(
+        self,
+        customers: Client,
+        orders: Client,
+        *,
+        to_customers: Wire,
+        to_orders: Wire,
+        make_settings: MakeSettings,
+        serve: Serve,
+    ) -> None:
+        super().__init__(customers, orders)
+        self.to_customers = to_customers
+        self.to_orders = to_orders
+        self._make_settings = make_settings
+        self._serve = serve
+
+    async def other_orders(self, **settings: Any) -> None:
+        """Let the wire lead to another replica of orders, with other settings."""
+        settings = {"customers_api_base": self.customers.url, **settings}
+        app = orders.app.create_app(self._make_settings(orders.settings.Settings, **settings))
+        self.to_orders.target = (await self._serve(app)).url
+
+    async def replica(self, **settings: Any) -> Replica:
+        """Start an orchestrator that sweeps only when it is told to; all share one database."""
+        settings = {
+            "customers_api_base": self.to_customers.url,
+            "orders_api_base": self.to_orders.url,
+            "peer_timeout": 5,
+            "peer_deadline": 5,
+            "sweep_every": 3600,
+            **settings,
+        }
+        app = orchestrator.app.create_app(self._make_settings(orchestrator.settings.Settings, **settings))
+        return Replica(app, await self._serve(app))
+
+
 @asynccontextmanager
 async def open_shop(make_settings: MakeSettings, serve: Serve) -> AsyncIterator[Shop]:
-    """Start customers and orders."""
+    """Start customers and orders, with nothing in them."""
     async with open_wire() as to_customers, open_wire() as to_orders:
-        served = await serve(customers.app.create_app(make_settings(customers.settings.Settings)))
-        shop = Shop(served, served, to_customers, to_orders, make_settings, serve)
-        shop.orders = await shop._serve_orders({})  # noqa: SLF001 - its own module
-        to_customers.target, to_orders.target = shop.customers.url, shop.orders.url
-        yield shop
+        first = await serve(customers.app.create_app(make_settings(customers.settings.Settings)))
+        to_customers.target = first.url
+        settings = make_settings(orders.settings.Settings, customers_api_base=first.url)
+        second = await serve(orders.app.create_app(settings))
+        to_orders.target = second.url
+        yield Shop(
+            first,
+            second,
+            to_customers=to_customers,
+            to_orders=to_orders,
+            make_settings=make_settings,
+            serve=serve,
+        )
 
 
 def _created(reply: Reply) -> Any:
@@ -176,11 +213,7 @@ def _created(reply: Reply) -> Any:
     return reply.json["data"]
 
 
-async def lease_runs_out(database: Database, saga_id: str, *, ago: float = 1) -> None:
-    """Let the lease or the pause of a saga be over since so many seconds."""
-    past = dialects.seconds_from_now(-ago)
-    late = update(Saga).where(Saga.id == saga_id).values(lease_until=past, resume_at=past)
-    assert await database.transact(lambda session: changed(session, late)) == 1
+# --- what to expect -----------------------------------------------------------------------------
 
 
 async def until(check: Callable[[], Awaitable[Any]]) -> Any:

@@ -48,12 +48,18 @@ class Wire:
                 headers = _end_to_end(response.headers)
                 return web.Response(status=response.status, headers=headers, body=await response.read())
 
+        try:
+            return await self._fault_for(request)(request, pass_on)
+        except aiohttp.ClientError:  # the peer really is down
+            return _cut(request)
+
+    def _fault_for(self, request: web.Request) -> Fault:
         if self.down:
-            return await breaks_off(request, pass_on)
+            return breaks_off
         for path_end, faults in self._faults.items():
             if faults and request.path.endswith(path_end):
-                return await faults.pop(0)(request, pass_on)
-        return await pass_on()
+                return faults.pop(0)
+        return passes_on
 
 
 @asynccontextmanager
@@ -76,6 +82,11 @@ async def open_wire() -> AsyncIterator[Wire]:
 
 
 # --- faults -------------------------------------------------------------------------------------
+
+
+async def passes_on(_request: web.Request, pass_on: PassOn) -> web.StreamResponse:
+    """No fault at all."""
+    return await pass_on()
 
 
 def answers(status: int, body: Any = None) -> Fault:
