@@ -102,7 +102,9 @@ class Operation:
         return sorted(found, key=lambda problem: (problem.status, problem.code))
 
     def route(self) -> web.RouteDef:
-        """The operation as a route of aiohttp."""
+        """The operation as a route of aiohttp; what can be read can be asked for its headers alone."""
+        if self.method == hdrs.METH_GET:
+            return web.get(self.path, self._serve, allow_head=True)
         return web.route(self.method, self.path, self._serve)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:

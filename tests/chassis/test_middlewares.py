@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from chassis import middlewares
 from tests.chassis.sample import Settings, create_app
 from tests.client import Client, Serve, refused
 from tests.observed import LogLines, Sample
@@ -181,6 +182,16 @@ async def test_no_request_counts_as_active_once_it_is_answered(client: Client) -
     await client.get("/broken")
 
     assert Sample("http_server_active_requests").value == 0
+
+
+async def test_a_slow_request_is_a_warning(
+    client: Client, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.get("/")
+    monkeypatch.setattr(middlewares, "SLOW_SECONDS", 0)
+    await client.get("/")
+
+    assert [line["level"] for line in log_lines()] == ["info", "warning"]
 
 
 async def test_a_request_is_one_line_in_the_log(client: Client, log_lines: LogLines) -> None:

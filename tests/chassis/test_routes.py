@@ -101,6 +101,14 @@ async def test_an_internal_operation_takes_the_service_token(client: Client, sch
     refused(reply, 400, "request.invalid")
 
 
+async def test_what_can_be_read_can_be_asked_for_its_headers_alone(client: Client) -> None:
+    read, asked = await client.get("/"), await client.request("HEAD", "/")
+
+    assert (asked.status, asked.body) == (200, b"")
+    assert asked.headers["Content-Length"] == read.headers["Content-Length"]
+    assert (await client.request("HEAD", "/counters/1/reset")).status == 405
+
+
 async def test_a_key_that_is_required_is_asked_for(client: Client) -> None:
     reply = await client.post("/counters/1/reset")
 

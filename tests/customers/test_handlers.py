@@ -36,6 +36,15 @@ async def test_a_customer_needs_no_phone(client: Client) -> None:
     assert (reply.status, reply.json["data"]["phone"]) == (201, None)
 
 
+@pytest.mark.parametrize(
+    "name", ["株式会社 🦄", "e\u0301 is not é", "a\x00b", "two\nlines", "'; --", "x" * 200, "🦄" * 200]
+)
+async def test_a_name_is_kept_as_it_is(client: Client, name: str) -> None:
+    customer = await created(client, name=name)
+
+    assert (await get(client, customer["id"])).json["data"]["name"] == name
+
+
 async def test_an_email_is_stored_in_its_normal_form(client: Client) -> None:
     customer = await created(client, email="Ops@ACME.Example.COM")
 
