@@ -8,6 +8,7 @@ is a CLIENT span of its own.
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
@@ -132,11 +133,9 @@ def _count_resends(span: Span, _parameters: aiohttp.TraceRequestStartParams) -> 
         span.set_attribute("http.request.resend_count", _resends.get())
 
 
-HTTP = web.AppKey("http_client", aiohttp.ClientSession)
-
-
-async def http_client(app: web.Application) -> AsyncIterator[None]:
-    """The context with the one client session of the service, whose calls are traced."""
+@asynccontextmanager
+async def traced_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client session whose calls are spans and carry the trace on."""
     # The instrumentation still defaults to the attribute names from before they were stable.
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
     instrumentor = AioHttpClientInstrumentor()
@@ -146,5 +145,14 @@ async def http_client(app: web.Application) -> AsyncIterator[None]:
     async with aiohttp.ClientSession(
         connector=connector, headers={hdrs.USER_AGENT: f"b2b-orders/{__version__}"}
     ) as session:
+        yield session
+
+
+HTTP = web.AppKey("http_client", aiohttp.ClientSession)
+
+
+async def http_client(app: web.Application) -> AsyncIterator[None]:
+    """The context that provides `app[HTTP]`, the one client session of the service."""
+    async with traced_session() as session:
         app[HTTP] = session
         yield

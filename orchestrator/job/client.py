@@ -9,12 +9,12 @@ from typing import Any
 
 import aiohttp
 import stamina
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 from opentelemetry import context as otel_context
 from pydantic import ValidationError
 
 from chassis import correlation
-from chassis.client import HTTP, http_client
+from chassis.client import traced_session
 from chassis.errors import FieldError, KeyReused, PeerBroken, PeerTimeout, PeerUnavailable
 from chassis.http import View
 from chassis.idempotency import HEADERS
@@ -190,9 +190,8 @@ class Orchestrator:
 @asynccontextmanager
 async def connected(url: str, patience: float) -> AsyncIterator[Orchestrator]:
     """The orchestrator at this address, through the client session that the services have."""
-    app = web.Application()  # only holds the session
-    async with asynccontextmanager(http_client)(app):
-        yield Orchestrator(app[HTTP], url, patience)
+    async with traced_session() as http:
+        yield Orchestrator(http, url, patience)
 
 
 def _unfinished(order: Order, attempts: int) -> Result:
