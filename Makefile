@@ -33,7 +33,7 @@ test: lint types ## Lint, types, import contracts and the whole test suite
 lint: $(READY) ## Style and import contracts
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 types: $(READY) ## mypy, strict
 	$(RUN) -m mypy
