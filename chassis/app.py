@@ -1,6 +1,7 @@
 """build_app: the only place that knows the order of the middlewares and what every service has."""
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from aiohttp import web
 
@@ -42,7 +43,8 @@ def build_app(
     own = _own_routes(settings, description)
     operations = [operation for group in (own, *routes) for operation in group.operations]
     app.add_routes(operation.route() for operation in operations)
-    openapi.add_routes(app, openapi.document(settings.service, description, (own, *routes)))
+    describe = partial(openapi.document, settings.service, description, (own, *routes))
+    openapi.add_routes(app, settings.service, describe)
 
     app.cleanup_ctx.append(_schema_and_connections)
     if keys is not None:

@@ -6,7 +6,8 @@ differ from them. Swagger UI's assets come with the package swagger-ui-py and ne
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -253,13 +254,16 @@ SwaggerUIBundle({{url: "openapi.json", dom_id: "#ui", deepLinking: true, display
 """
 
 
-def add_routes(app: web.Application, described: dict[str, Any]) -> None:
-    """Serve the document at `/openapi.json` and Swagger UI at `/docs`."""
-    body = json.dumps(described).encode()
-    page = _PAGE.format(title=described["info"]["title"])
+def add_routes(app: web.Application, service: str, describe: Callable[[], dict[str, Any]]) -> None:
+    """Serve the document at `/openapi.json`, made when it is first asked for, and Swagger UI at `/docs`."""
+    page = _PAGE.format(title=service)
+
+    @cache
+    def body() -> bytes:
+        return json.dumps(describe()).encode()
 
     async def openapi_json(_request: web.Request) -> web.Response:
-        return web.Response(body=body, content_type="application/json")
+        return web.Response(body=body(), content_type="application/json")
 
     async def docs(_request: web.Request) -> web.Response:
         return web.Response(text=page, content_type="text/html")
