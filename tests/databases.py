@@ -3,16 +3,16 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from chassis import migrations
@@ -141,19 +141,26 @@ def execute(url: str, *statements: str) -> list[Sequence[Any]]:
 
 
 async def _execute(url: str, statements: Sequence[str]) -> list[Sequence[Any]]:
-    engine = create_async_engine(parse_database_url(url), poolclass=NullPool)
-    rows: list[Sequence[Any]] = []
-    async with engine.begin() as connection:
-        for statement in statements:
-            result = await connection.execute(text(statement))
-            rows = list(result.all()) if result.returns_rows else []
-    return rows
+    async with _connection(url) as connection:
+        results = [await connection.execute(text(statement)) for statement in statements]
+        return list(results[-1].all()) if results[-1].returns_rows else []
 
 
 async def _delete_rows(url: str) -> None:
-    tables = [row[0] for row in await _execute(url, ["SHOW TABLES"]) if not row[0].endswith("_version")]
-    deletes = [f"DELETE FROM `{table}`" for table in tables]  # noqa: S608 - names that the server gave
-    await _execute(url, ["SET foreign_key_checks = 0", *deletes])
+    async with _connection(url) as connection:
+        tables = (await connection.execute(text("SHOW TABLES"))).scalars().all()
+        await connection.execute(text("SET foreign_key_checks = 0"))
+        for table in tables:
+            if not table.endswith("_version"):
+                await connection.execute(text(f"DELETE FROM `{table}`"))  # noqa: S608 - as the server calls it
+
+
+@asynccontextmanager
+async def _connection(url: str) -> AsyncIterator[AsyncConnection]:
+    """A connection with a transaction that is committed at the end."""
+    engine = create_async_engine(parse_database_url(url), poolclass=NullPool)
+    async with engine.begin() as connection:
+        yield connection
 
 
 def blocking(work: Coroutine[Any, Any, T]) -> T:

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from chassis import settings
 from tests.chassis.sample import Settings
-from tests.processes import run
+from tests.processes import start
 
 OWN = {"DB_HOST": "db.example.com", "SERVICE_TOKEN": "a secret of our own"}
 
@@ -170,18 +170,21 @@ def test_the_address_of_a_peer_is_an_http_address(url: str) -> None:
     assert Caller(peer_api_base="https://orders/base/").peer_api_base == "https://orders/base"
 
 
-@pytest.mark.parametrize("arguments", [["serve"], ["migrate"]])
-def test_a_process_with_bad_settings_ends_with_78_and_without_a_traceback(arguments: list[str]) -> None:
-    ended = run("customers", *arguments, PORT="http", DATABASE_URL="postgresql://b2b:hunter2@db/shop")
+def test_a_process_with_bad_settings_ends_with_78_and_without_a_traceback() -> None:
+    bad = {"PORT": "http", "DATABASE_URL": "postgresql://b2b:hunter2@db/shop"}
 
-    assert ended.returncode == 78
-    assert ended.stdout == ""
-    assert [line.partition(":")[0].strip() for line in ended.stderr.splitlines()] == [
-        "customers cannot start",
-        "PORT",
-        "DATABASE_URL",
-    ]
-    assert "hunter2" not in ended.stderr
+    processes = [start("customers", command, **bad) for command in ("serve", "migrate")]
+
+    for process in processes:
+        said, errors = process.communicate()
+        assert process.returncode == 78
+        assert said == ""
+        assert [line.partition(":")[0].strip() for line in errors.splitlines()] == [
+            "customers cannot start",
+            "PORT",
+            "DATABASE_URL",
+        ]
+        assert "hunter2" not in errors
 
 
 def _set(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
