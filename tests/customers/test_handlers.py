@@ -1,5 +1,6 @@
 import asyncio
 import re
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -214,7 +215,7 @@ async def test_a_phone_can_be_taken_away_and_a_name_cannot(client: Client) -> No
 
 @pytest.mark.parametrize("fields", [{}, {"id": 7}, {"version": 7}, {"email": "nobody"}, {"is_active": "no"}])
 async def test_a_change_that_is_none_or_not_allowed_is_refused(
-    client: Client, fields: dict[str, object]
+    client: Client, fields: dict[str, Any]
 ) -> None:
     customer = await created(client)
 
