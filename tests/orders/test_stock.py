@@ -17,12 +17,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis.database import Lost
 from orders import commands
-from orders.models import Delta, Movement
+from orders.models import Delta, Movement, Order
+from orders.product_commands import create_product
+from orders.schemas import CreateProduct
 from orders.stock import Change, lock_products, write_changes
 from tests.client import Reply, refused
 from tests.observed import Sample, statements_sent
 from tests.orders.shop import Level, OpenShop, Shop, until
 
+HOUR = timedelta(hours=1)
 Step = Callable[[Shop, int], Coroutine[Any, Any, Reply]]
 on_mariadb = pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
@@ -136,6 +139,60 @@ async def test_a_command_locks_its_own_rows_and_no_others(shop: Shop) -> None:
     assert unlocked == (orders[:2] + orders[3:], products[:2] + products[3:])
 
 
+@on_mariadb
+@pytest.mark.parametrize("bystanders", [1, 50])
+async def test_a_command_does_not_wait_for_rows_that_are_none_of_its_business(
+    open_shop: OpenShop, bystanders: int
+) -> None:
+    shop = await open_shop(db_lock_timeout=1, db_attempts=1)
+    products = [await shop.product() for _ in range(bystanders + 4)]
+    orders = [await shop.created({product_id: 1}) for product_id in products]
+    own = dict.fromkeys(products[-4:], 1)
+
+    async with holding(shop, "products", products[0]), holding(shop, "orders", orders[0]):
+        created = await shop.create(own)
+        order_id = created.json["data"]["id"]
+        replies = [
+            created,
+            await shop.confirm(order_id),
+            await shop.cancel(order_id),
+            await shop.cancel(orders[1]),
+        ]
+        replies.append(await shop.adjust_stock(products[1], 1))
+
+    assert [reply.status for reply in replies] == [201, 200, 200, 200, 200]
+
+
+@on_mariadb
+async def test_a_list_of_a_thousand_products_locks_these_and_no_others(open_shop: OpenShop) -> None:
+    shop = await open_shop(db_lock_timeout=1, db_attempts=1)
+    products = await many_products(shop, 1201)
+    requests = [
+        commands.NewOrder(shop.customer_id, dict.fromkeys(products[first : first + 200], 1), None, HOUR)
+        for first in range(1, 1201, 200)
+    ]
+
+    async with holding(shop, "products", products[0]):
+        orders = await shop.database.transact(lambda session: commands.create_orders(session, requests))
+        ids = [order.id for order in orders if isinstance(order, Order)]
+        confirmed = await shop.database.transact(lambda session: commands.confirm_orders(session, ids))
+
+    assert len(ids) == len(confirmed) == 6
+    assert await shop.discrepancies() == []
+
+
+async def many_products(shop: Shop, count: int) -> list[int]:
+    """The ids of so many new products."""
+    bodies = [
+        CreateProduct(sku=f"SKU-{number}", name="Product", price_cents=1, stock=10) for number in range(count)
+    ]
+
+    async def work(session: AsyncSession) -> list[int]:
+        return [(await create_product(session, body)).id for body in bodies]
+
+    return await shop.database.transact(work)
+
+
 # --- what waits for what ------------------------------------------------------------------------
 
 
@@ -161,7 +218,7 @@ async def test_a_confirmation_sees_a_cancellation_that_was_under_way(shop: Shop)
 async def test_an_order_sees_a_reservation_that_was_under_way(shop: Shop) -> None:
     stale = Sample("b2b_transaction_retries_total", error="stale")
     product_id = await shop.product(stock=10)
-    first = commands.NewOrder(shop.customer_id, {product_id: 8}, None, ttl=timedelta(hours=1))
+    first = commands.NewOrder(shop.customer_id, {product_id: 8}, None, ttl=HOUR)
 
     async with unfinished(shop, lambda session: commands.create_orders(session, [first])) as commit:
         creating = asyncio.create_task(shop.create({product_id: 3}))
@@ -179,7 +236,7 @@ async def test_a_writer_of_another_process_is_waited_for_before_anything_is_read
     timeouts = Sample("b2b_transaction_retries_total", error="lock_timeout")
     shop, replica = await open_shop(), await open_shop()
     product_id = await shop.product(stock=10)
-    first = commands.NewOrder(shop.customer_id, {product_id: 8}, None, ttl=timedelta(hours=1))
+    first = commands.NewOrder(shop.customer_id, {product_id: 8}, None, ttl=HOUR)
 
     async with unfinished(shop, lambda session: commands.create_orders(session, [first])) as commit:
         with statements_sent(replica.database) as sent:
