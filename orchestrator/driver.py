@@ -158,11 +158,10 @@ class Driver:
                 result: Done | PeerRefusal | PeerProblem = await self._peers.take(step, saga)
             except (PeerRefusal, PeerProblem) as problem:
                 result = problem
-            outcome = _outcome(result)
+            outcome, code = _outcome(result), _code(result)
             span.set_attribute("saga.outcome", outcome)
+            log.info("saga step", saga_id=saga.id, saga_step=step, outcome=outcome, error_code=code)
         SAGA_STEP_DURATION.labels(step, outcome).observe(perf_counter() - started)
-        code = _code(result)
-        log.info("saga step", saga_id=saga.id, saga_step=step, outcome=outcome, error_code=code)
         saga.record(outcome, result.attempts, started_at, datetime.now(UTC), code)
         if isinstance(result, Done):
             saga.done(result.snapshot)

@@ -29,7 +29,7 @@ from chassis.settings import Settings, parse_database_url
 from chassis.telemetry import logs, traces
 from dev.mariadb import private_server
 
-pytest.register_assert_rewrite("tests.client")
+pytest.register_assert_rewrite("tests.client", "tests.orchestrator.shop")
 
 from tests.client import HOST, Client, Serve  # noqa: E402 - after the line above
 from tests.databases import Databases, DatabaseUrl, MakeSettings, MariaDB, S, SQLite, on_database  # noqa: E402

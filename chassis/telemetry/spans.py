@@ -11,6 +11,7 @@ from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
@@ -43,15 +44,16 @@ def observe_statements(engine: Engine) -> None:
         _many: object,
     ) -> None:
         operation, table = _summary(statement)
-        span = traces.tracer.start_span(f"{operation} {table}", kind=SpanKind.CLIENT)
-        if span.is_recording():
-            span.set_attributes(
-                {
-                    "db.system.name": system,
-                    "db.operation.name": operation,
-                    "db.collection.name": table,
-                    "db.query.text": statement,
-                }
+        span: Span = trace.INVALID_SPAN
+        if trace.get_current_span().is_recording():  # a probe's statement alone is no trace
+            attributes = {
+                "db.system.name": system,
+                "db.operation.name": operation,
+                "db.collection.name": table,
+                "db.query.text": statement,
+            }
+            span = traces.tracer.start_span(
+                f"{operation} {table}", kind=SpanKind.CLIENT, attributes=attributes
             )
         connection.info[_OPEN] = (span, operation, table, perf_counter())
 

@@ -4,11 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.orchestrator.shop")
-
-from tests.client import Serve  # noqa: E402 - after the line above
-from tests.databases import MakeSettings  # noqa: E402
-from tests.orchestrator.shop import Replica, Shop, open_shop  # noqa: E402
+from tests.client import Serve
+from tests.databases import MakeSettings
+from tests.orchestrator.shop import Replica, Shop, open_shop
 
 
 @pytest.fixture
