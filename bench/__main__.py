@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,8 @@ def main(
     console = Console()
     if not console.is_terminal:
         console.width = WITHOUT_TERMINAL
+    # SIGTERM ends it as Ctrl-C does: services, server and schema go first.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         results = _measured(Plan(QUICK_SECONDS if quick else seconds, CLIENTS), console)
     except EXPECTED as failure:

@@ -2,9 +2,10 @@
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from uuid import uuid4
@@ -18,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from bench import machine
 from bench.load import call
-from bench.operations import CREATE, MANY, OPERATIONS, Site
+from bench.operations import CREATE, MANY, OPERATIONS, Site, Subject
 from bench.recorder import Recorder, Recording
 from bench.shop import Shop
 from chassis.database import Database
@@ -33,7 +34,11 @@ RECORDED_AFTER = 3
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where cells are measured. `original` is the order that others are copied from."""
+    """Where cells are measured.
+
+    `original` is the order that others are copied from, `unconfirmed` the copies that no cell has used
+    yet, by the number of products among them.
+    """
 
     settings: Settings
     database: Database
@@ -43,6 +48,7 @@ class Ground:
     site: Site
     http: aiohttp.ClientSession
     processes: Mapping[str, int]
+    unconfirmed: dict[int, list[Subject]] = field(default_factory=lambda: defaultdict(list))
 
 
 @asynccontextmanager

@@ -119,5 +119,7 @@ async def _subjects(where: Ground, operation: Operation, products: int, seconds:
         case "any":
             return cycle(await where.shop.with_orders(where.original, products, ORDERS_READ))
         case "new":
-            count = ceil(ORDERS_A_SECOND * seconds * (1 + WARM_UP))
-            return iter(await where.shop.with_orders(where.original, products, count))
+            ready = where.unconfirmed[products]
+            missing = ceil(ORDERS_A_SECOND * seconds * (1 + WARM_UP)) - len(ready)
+            ready += await where.shop.with_orders(where.original, products, missing)
+            return (ready.pop() for _ in range(len(ready)))
