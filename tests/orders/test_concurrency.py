@@ -95,8 +95,8 @@ async def test_200_buyers_at_once_of_a_stock_of_100_buy_exactly_100(shop: Shop) 
 
 
 async def test_what_is_reserved_is_sold_however_many_try_to_count_it_out(shop: Shop) -> None:
-    product_id = await shop.product(stock=110)
-    orders = [await shop.created({product_id: 1}) for _ in range(100)]
+    product_id = await shop.product(stock=45)
+    orders = [await shop.created({product_id: 1}) for _ in range(40)]
 
     answers = await together(
         request
@@ -104,53 +104,53 @@ async def test_what_is_reserved_is_sold_however_many_try_to_count_it_out(shop: S
         for request in (shop.confirm(order_id), shop.adjust_stock(product_id, -1))
     )
 
-    assert answers == {"CONFIRMED": 100, "ADJUSTED": 10, "stock.insufficient": 90}
+    assert answers == {"CONFIRMED": 40, "ADJUSTED": 5, "stock.insufficient": 35}
     assert await shop.level(product_id) == Level(stock=0, reserved=0)
 
 
 async def test_the_stock_of_expired_orders_goes_to_those_who_ask_for_it(shop: Shop) -> None:
-    product_id = await shop.product(stock=50)
-    expired = [await shop.created({product_id: 1}) for _ in range(50)]
+    product_id = await shop.product(stock=30)
+    expired = [await shop.created({product_id: 1}) for _ in range(30)]
     for order_id in expired:
         await shop.set_order(order_id, expires_at=dialects.now())
 
     confirming = together(shop.confirm(order_id) for order_id in expired)
-    creating = together(shop.create({product_id: 1}) for _ in range(100))
+    creating = together(shop.create({product_id: 1}) for _ in range(60))
     confirmed, created, _ = await asyncio.gather(confirming, creating, commands.expire_all(shop.database))
 
-    assert confirmed.total() == confirmed["order.expired"] + confirmed["order.not_confirmable"] == 50
-    assert created == {"CREATED": 50, "stock.insufficient": 50}
-    assert await shop.level(product_id) == Level(stock=50, reserved=50)
+    assert confirmed.total() == confirmed["order.expired"] + confirmed["order.not_confirmable"] == 30
+    assert created == {"CREATED": 30, "stock.insufficient": 30}
+    assert await shop.level(product_id) == Level(stock=30, reserved=30)
 
 
 # --- against each other -------------------------------------------------------------------------
 
 
 async def test_orders_created_against_orders_canceled_lose_no_unit(shop: Shop) -> None:
-    product_id = await shop.product(stock=100)
-    orders = [await shop.created({product_id: 1}) for _ in range(100)]
+    product_id = await shop.product(stock=40)
+    orders = [await shop.created({product_id: 1}) for _ in range(40)]
 
     answers = await together(
         request for order_id in orders for request in (shop.create({product_id: 1}), shop.cancel(order_id))
     )
 
-    assert answers["CANCELED"] == 100
-    assert answers["CREATED"] + answers["stock.insufficient"] == 100
-    assert await shop.level(product_id) == Level(stock=100, reserved=answers["CREATED"])
+    assert answers["CANCELED"] == 40
+    assert answers["CREATED"] + answers["stock.insufficient"] == 40
+    assert await shop.level(product_id) == Level(stock=40, reserved=answers["CREATED"])
 
 
 async def test_orders_confirmed_against_being_canceled_move_each_unit_once(shop: Shop) -> None:
-    product_id = await shop.product(stock=100)
-    orders = [await shop.created({product_id: 1}) for _ in range(100)]
+    product_id = await shop.product(stock=40)
+    orders = [await shop.created({product_id: 1}) for _ in range(40)]
 
     answers = await together(
         request for order_id in orders for request in (shop.confirm(order_id), shop.cancel(order_id))
     )
 
-    assert answers["CANCELED"] == 100
-    assert answers["CONFIRMED"] + answers["order.not_confirmable"] == 100
+    assert answers["CANCELED"] == 40
+    assert answers["CONFIRMED"] + answers["order.not_confirmable"] == 40
     assert await orders_in(shop, "CANCELED") == orders[::-1]
-    assert await shop.level(product_id) == Level(stock=100, reserved=0)
+    assert await shop.level(product_id) == Level(stock=40, reserved=0)
     kinds = Counter(kind for kind, _, _ in await shop.ledger(product_id))
     assert kinds["sale"] == kinds["return"] == answers["CONFIRMED"]
     assert kinds["release"] == answers["order.not_confirmable"]
@@ -160,9 +160,9 @@ async def test_an_order_that_many_cancel_is_canceled_once(shop: Shop) -> None:
     product_id = await shop.product(stock=10)
     order_id = await shop.confirmed({product_id: 3})
 
-    answers = await together(shop.cancel(order_id, f"Reason {number}") for number in range(50))
+    answers = await together(shop.cancel(order_id, f"Reason {number}") for number in range(20))
 
-    assert answers == {"CANCELED": 50}
+    assert answers == {"CANCELED": 20}
     assert await shop.level(product_id) == Level(stock=10, reserved=0)
     assert len((await shop.show(order_id))["history"]) == 3
 
@@ -174,7 +174,7 @@ async def test_crossed_baskets_never_deadlock(shop: Shop) -> None:
     products = [await shop.product(stock=10_000) for _ in range(4)]
     baskets = [products, products[::-1], products[1:] + products[:1], products[:2], products[1::-1]]
 
-    created = await together(shop.create(dict.fromkeys(basket, 1)) for basket in 30 * baskets)
+    created = await together(shop.create(dict.fromkeys(basket, 1)) for basket in 12 * baskets)
     orders = await orders_in(shop, "CREATED")
     moved = await together(
         step(order_id)
@@ -182,35 +182,35 @@ async def test_crossed_baskets_never_deadlock(shop: Shop) -> None:
         for step in ([shop.confirm, shop.cancel] if number % 2 else [shop.confirm])
     )
 
-    assert created == {"CREATED": 150}
-    assert moved["CANCELED"] == 75
-    assert moved["CONFIRMED"] + moved["order.not_confirmable"] == 150
+    assert created == {"CREATED": 60}
+    assert moved["CANCELED"] == 30
+    assert moved["CONFIRMED"] + moved["order.not_confirmable"] == 60
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_whatever_happens_at_once_every_unit_is_accounted_for(shop: Shop, seed: int) -> None:
     rng = random.Random(seed)  # noqa: S311 - not for secrets
     products = [await shop.product(stock=40) for _ in range(5)]
-    orders = [await shop.created(dict.fromkeys(rng.sample(products, 2), 1)) for _ in range(30)]
-    for order_id in orders[:10]:
+    orders = [await shop.created(dict.fromkeys(rng.sample(products, 2), 1)) for _ in range(20)]
+    for order_id in orders[:5]:
         await shop.set_order(order_id, expires_at=dialects.now())
 
     def anything() -> Coroutine[Any, Any, Reply]:
         kind = rng.choice(["create", "create", "confirm", "confirm", "cancel", "adjust"])
         basket = {product_id: rng.randint(1, 5) for product_id in rng.sample(products, rng.randint(1, 5))}
-        order_id = rng.choice(orders) + rng.randint(0, 60)
+        order_id = rng.choice(orders) + rng.randint(0, 40)
         if kind == "create":
             return shop.create(
-                basket, key=f"create-{rng.randint(1, 60)}", purchase_order_number=str(rng.random())
+                basket, key=f"create-{rng.randint(1, 40)}", purchase_order_number=str(rng.random())
             )
         if kind == "adjust":
             return shop.adjust_stock(rng.choice(products), rng.choice([-7, -1, 1, 5]))
         return (shop.confirm if kind == "confirm" else shop.cancel)(order_id)
 
     answers, _ = await asyncio.gather(
-        together(anything() for _ in range(200)), commands.expire_all(shop.database)
+        together(anything() for _ in range(120)), commands.expire_all(shop.database)
     )
 
-    assert answers.total() == 200
+    assert answers.total() == 120
     assert answers["CREATED"] > 0
     assert answers["CONFIRMED"] > 0
