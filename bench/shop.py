@@ -1,5 +1,6 @@
 """Products and orders to measure with, and the proof that they are right afterwards."""
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import cycle, islice
@@ -92,11 +93,14 @@ async def _copy(session: AsyncSession, original: int, product_ids: list[int]) ->
     first = (await session.scalars(select(func.max(Order.id)))).one() + 1
     subjects = [Subject(product_id, order_id) for order_id, product_id in enumerate(product_ids, first)]
     rows = [subject._asdict() for subject in subjects]
-    given = dialects.values_of(session, rows, product_id=int, order_id=int)
+    given = dialects.values_of(dialects.name_of(session), "rows", product_id=int, order_id=int)
+    given_rows = {"rows": json.dumps(rows)}
     order, product = {"order_id": given.c.order_id}, {"product_id": given.c.product_id}
-    await session.execute(_copied(Order, Order.id == original, given, {"id": given.c.order_id}))
-    await session.execute(_copied(OrderItem, OrderItem.order_id == original, given, order | product))
-    await session.execute(_copied(OrderEvent, OrderEvent.order_id == original, given, order))
+    await session.execute(_copied(Order, Order.id == original, given, {"id": given.c.order_id}), given_rows)
+    await session.execute(
+        _copied(OrderItem, OrderItem.order_id == original, given, order | product), given_rows
+    )
+    await session.execute(_copied(OrderEvent, OrderEvent.order_id == original, given, order), given_rows)
     reserved = [
         Change(subject.product_id, Movement.RESERVE, Delta(0, 1), subject.order_id) for subject in subjects
     ]

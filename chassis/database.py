@@ -6,7 +6,7 @@ leave its row locks until the running statement ends), bounded by the database's
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, cast
 
@@ -141,9 +141,12 @@ def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
     event.listen(session.sync_session, "after_commit", lambda _session: callback(), once=True)
 
 
-async def changed(session: AsyncSession, statement: Update | Delete) -> int:
+async def changed(
+    session: AsyncSession, statement: Update | Delete, parameters: Mapping[str, Any] | None = None
+) -> int:
     """Execute the statement; tell how many rows its WHERE clause matched."""
-    result = await session.execute(statement, execution_options={"synchronize_session": False})
+    options = {"synchronize_session": False}
+    result = await session.execute(statement, parameters, execution_options=options)
     return cast("CursorResult[Any]", result).rowcount
 
 

@@ -6,7 +6,7 @@ it has no row locks, so a writer takes the whole database with BEGIN IMMEDIATE, 
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +14,11 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     ColumnElement,
     DateTime,
     Dialect,
+    Double,
     Integer,
     LargeBinary,
     String,
@@ -139,35 +141,39 @@ def _now_sqlite(_element: now, _compiler: SQLCompiler, **_kw: Any) -> str:  # no
 
 
 class seconds_from_now(FunctionElement[datetime]):  # noqa: N801 - an SQL function
-    """The database's clock plus a number of seconds, which may be negative."""
+    """The database's clock plus a number of seconds, which may be negative or a parameter."""
 
     type = UtcDateTime()
     inherit_cache = True
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(bindparam(None, round(seconds * 1_000_000), BigInteger(), unique=True))
+    def __init__(self, seconds: float | BindParameter[float]) -> None:
+        given = isinstance(seconds, BindParameter)
+        super().__init__(seconds if given else bindparam(None, seconds, Double(), unique=True))
 
 
 @compiles(seconds_from_now, "mysql")
 def _from_now_mysql(element: seconds_from_now, compiler: SQLCompiler, **kw: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
-    return f"(UTC_TIMESTAMP(6) + INTERVAL {compiler.process(element.clauses, **kw)} MICROSECOND)"
+    return f"(UTC_TIMESTAMP(6) + INTERVAL {compiler.process(element.clauses, **kw)} * 1000000 MICROSECOND)"
 
 
 @compiles(seconds_from_now, "sqlite")
 def _from_now_sqlite(element: seconds_from_now, compiler: SQLCompiler, **kw: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
     amount = compiler.process(element.clauses, **kw)
-    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', ({amount} / 1000000.0) || ' seconds') || '000')"
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', {amount} || ' seconds') || '000')"
 
 
-def values_of(
-    session: AsyncSession, rows: Sequence[Mapping[str, int | str | None]], **columns: type[int] | type[str]
-) -> Subquery:
+def name_of(session: AsyncSession) -> str:
+    """`mysql`, which is MariaDB, too, or `sqlite`."""
+    return session.get_bind().dialect.name
+
+
+def values_of(dialect: str, parameter: str, **columns: type[int] | type[str]) -> Subquery:
     """A table made of one JSON parameter, so that one statement of one text changes any number of rows.
 
-    `columns` names the columns and their types; each row has all of them.
+    The parameter is the JSON text of a list of objects; `columns` names their members and what these are.
     """
-    payload = bindparam(None, json.dumps(list(rows)), Text(), unique=True)
-    if session.get_bind().dialect.name == "sqlite":
+    payload = bindparam(parameter, type_=Text())
+    if dialect == "sqlite":
         each = func.json_each(payload).table_valued("value")
         return select(
             *(
@@ -229,6 +235,7 @@ def create_engines(
         pool_timeout=pool_timeout,
         pool_recycle=300,
         pool_pre_ping=True,
+        pool_reset_on_return=None,  # sessions end their transactions themselves: it would be a ROLLBACK more
         connect_args={
             "charset": "utf8mb4",
             "connect_timeout": 5,

@@ -21,13 +21,13 @@ from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel
-from sqlalchemy import SmallInteger, String, delete, insert, select, update
+from sqlalchemy import SmallInteger, String, Table, bindparam, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chassis import correlation, dialects
-from chassis.database import DATABASE, Database, changed
+from chassis.database import DATABASE, Database, after_commit, changed
 from chassis.errors import CONTENT_TYPE, FieldError, KeyInProgress, KeyInvalid, KeyMissing, KeyReused, Problem
 from chassis.http import Answer
 from chassis.telemetry.metrics import IDEMPOTENCY
@@ -130,6 +130,14 @@ class Keys:
         self.service = service
         self.database = database
         self.table = table
+        # Statements are made once: SQLAlchemy takes longer to put one together than to send it.
+        rows: Table = table.__table__  # type: ignore[attr-defined]  # the columns come with a mapped class
+        this = (rows.c.scope == bindparam("of_scope"), rows.c.key == bindparam("of_key"))
+        found = (rows.c.fingerprint, rows.c.status, rows.c.body, rows.c.headers, rows.c.resource)
+        self._find = select(*found).where(*this)
+        self._claim = insert(rows).values(created_at=dialects.now())
+        answer: dict[str, Any] = {name: bindparam(f"its_{name}") for name in ("status", "body", "headers")}
+        self._keep = update(rows).where(*this).values(**answer, completed_at=dialects.now())
         for result in _RESULTS:
             IDEMPOTENCY.labels(service, result)
 
@@ -140,16 +148,12 @@ class Keys:
             KeyReused: it belongs to another request.
 
         """
-        columns = (
-            self.table.fingerprint,
-            self.table.status,
-            self.table.body,
-            self.table.headers,
-            self.table.resource,
-        )
-        query = select(*columns).where(self.table.scope == key.scope, self.table.key == key.value)
         async with self.database.read() as session:
-            row = (await session.execute(query)).one_or_none()
+            return await self.find_in(session, key)
+
+    async def find_in(self, session: AsyncSession, key: Key) -> Kept | None:
+        """The same, in a session of the caller."""
+        row = (await session.execute(self._find, {"of_scope": key.scope, "of_key": key.value})).one_or_none()
         if row is None:
             return None
         if row.fingerprint != key.fingerprint:
@@ -176,7 +180,7 @@ class Keys:
             for key in keys
         ]
         try:
-            await session.execute(insert(self.table).values(created_at=dialects.now()), rows)
+            await session.execute(self._claim, rows)
         except IntegrityError as error:
             if dialects.is_duplicate(error):
                 raise KeyTaken from error
@@ -191,16 +195,12 @@ class Keys:
 
     async def keep(self, session: AsyncSession, scope: bytes, value: bytes, answer: Answer) -> None:
         """Keep the answer of a claimed key, in the transaction of its effect."""
-        await session.execute(
-            update(self.table)
-            .where(self.table.scope == scope, self.table.key == value)
-            .values(
-                status=answer.status,
-                body=answer.body,
-                headers=json.dumps(dict(answer.headers)),
-                completed_at=dialects.now(),
-            )
-        )
+        answered = {
+            "its_status": answer.status,
+            "its_body": answer.body,
+            "its_headers": json.dumps(dict(answer.headers)),
+        }
+        await session.execute(self._keep, {"of_scope": scope, "of_key": value, **answered})
 
     async def purge(self, days: float) -> int:
         """Forget the keys that were completed more than `days` ago; unfinished ones stay."""
@@ -245,28 +245,29 @@ async def once(
         return outcome
 
     keys = request.app[KEYS]
-    if (kept := await keys.find(key)) is not None:
+    if before is not None and (kept := await keys.find(key)) is not None:
         return _replayed(keys, kept)
     refusal = await _refusal_of(before)
 
     async def keyed(session: AsyncSession) -> Answer:
+        if before is None and (kept := await keys.find_in(session, key)) is not None:
+            return _replayed(keys, kept)
         await keys.claim(session, [key])
         outcome = refusal or await work(session)
         if isinstance(outcome, Problem) and not outcome.final:
             raise outcome
         answer = final_answer(request, outcome) if isinstance(outcome, Problem) else outcome
         await keys.keep(session, key.scope, key.value, answer)
+        after_commit(session, lambda: keys.count("refused" if isinstance(outcome, Problem) else "executed"))
         return answer
 
     try:
-        answer = await keys.database.transact(keyed)
+        return await keys.database.transact(keyed)
     except KeyTaken:
         kept = await keys.find(key)
         if kept is None:
             raise KeyInProgress("The first request with this key was just undone; ask again.") from None
         return _replayed(keys, kept)
-    keys.count("executed" if answer.content_type != CONTENT_TYPE else "refused")
-    return answer
 
 
 async def _refusal_of(before: Callable[[], Awaitable[None]] | None) -> Problem | None:

@@ -6,7 +6,7 @@ replica has taken the saga over, the former owner writes nothing any more.
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Boolean, Double, bindparam, case, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import dialects
@@ -15,7 +15,36 @@ from chassis.http import Answer
 from chassis.idempotency import Key, Keys
 from orchestrator import answers
 from orchestrator.errors import SagaNotFound, SagaNotRetryable
-from orchestrator.models import UNFINISHED, Saga, Status
+from orchestrator.models import UNFINISHED, Base, Saga, Status
+
+# Statements are made once: SQLAlchemy takes longer to put one together than to send it.
+_SAGAS = Base.metadata.tables[Saga.__tablename__]
+_TIMES = ("created_at", "updated_at", "lease_until", "resume_at", "finished_at")
+_COLUMNS = {
+    attribute.key: attribute.columns[0]
+    for attribute in Saga.__mapper__.column_attrs
+    if attribute.key not in _TIMES
+}
+_CHANGING = ("status", "step", "customer", "order", "refusal", "steps", "attention", "attempts")
+_LEASE_END = dialects.seconds_from_now(bindparam("lease", type_=Double()))
+_INSERT = insert(_SAGAS).values(
+    {column: bindparam(column.name) for column in _COLUMNS.values()}
+    | {_SAGAS.c[name]: dialects.now() for name in ("created_at", "updated_at")}
+    | {_SAGAS.c[name]: _LEASE_END for name in ("lease_until", "resume_at")}
+)
+_UPDATE = (
+    update(_SAGAS)
+    .where(_SAGAS.c.id == bindparam("of_id"), _SAGAS.c.lease_token == bindparam("of_token"))
+    .values(
+        {_COLUMNS[attribute]: bindparam(f"its_{attribute}") for attribute in _CHANGING}
+        | {
+            _SAGAS.c.updated_at: dialects.now(),
+            _SAGAS.c.finished_at: case((bindparam("is_over", type_=Boolean()), dialects.now())),
+            _SAGAS.c.lease_until: _LEASE_END,
+            _SAGAS.c.resume_at: dialects.seconds_from_now(bindparam("pause", type_=Double())),
+        }
+    )
+)
 
 
 class LeaseLost(Exception):  # noqa: N818 - an outcome, not an error
@@ -30,10 +59,8 @@ async def start_saga(session: AsyncSession, saga: Saga, keys: Keys, key: Key, le
 
     """
     await keys.claim(session, [key], saga.id)
-    now, later = dialects.now(), dialects.seconds_from_now(lease)
-    values = {column.key: getattr(saga, column.key) for column in Saga.__mapper__.column_attrs}
-    times = {"created_at": now, "updated_at": now, "lease_until": later, "resume_at": later}
-    await session.execute(insert(Saga).values(**(values | times)))
+    values = {column.name: getattr(saga, attribute) for attribute, column in _COLUMNS.items()}
+    await session.execute(_INSERT, {**values, "lease": lease})
 
 
 async def write_saga(session: AsyncSession, saga: Saga, keys: Keys, lease: float) -> Answer | None:
@@ -43,8 +70,7 @@ async def write_saga(session: AsyncSession, saga: Saga, keys: Keys, lease: float
         LeaseLost: the saga is not ours any more; nothing was written.
 
     """
-    later = dialects.seconds_from_now(lease)
-    await _write(session, saga, lease_until=later, resume_at=later)
+    await _write(session, saga, lease=lease, pause=lease)
     if not saga.is_over:
         return None
     answer = answers.final_answer(saga)
@@ -59,7 +85,7 @@ async def postpone_saga(session: AsyncSession, saga: Saga, seconds: float) -> No
         LeaseLost: the saga is not ours any more; nothing was written.
 
     """
-    await _write(session, saga, lease_until=dialects.now(), resume_at=dialects.seconds_from_now(seconds))
+    await _write(session, saga, lease=0, pause=seconds)
 
 
 async def take_over_stale(session: AsyncSession, limit: int, lease: float) -> Sequence[Saga]:
@@ -97,7 +123,7 @@ async def retry_saga(session: AsyncSession, saga_id: str, lease: float) -> Saga:
         raise SagaNotRetryable(f"Saga {saga_id} is {saga.status}; only NEEDS_ATTENTION can be retried.")
     session.expunge(saga)
     saga.retry()
-    await _write(session, saga)
+    await _write(session, saga, lease=0, pause=0)
     (leased,) = await _lease(session, [saga], lease)
     return leased
 
@@ -122,24 +148,10 @@ async def _lease(session: AsyncSession, sagas: Sequence[Saga], lease: float) -> 
     return sagas
 
 
-async def _write(session: AsyncSession, saga: Saga, **times: object) -> None:
-    finished = {"finished_at": dialects.now()} if saga.is_over else {}
-    statement = (
-        update(Saga)
-        .where(Saga.id == saga.id, Saga.lease_token == saga.lease_token)
-        .values(
-            status=saga.status,
-            step=saga.step,
-            customer=saga.customer,
-            order=saga.order,
-            refusal=saga.refusal,
-            steps=saga.steps,
-            attention=saga.attention,
-            attempts=saga.attempts,
-            updated_at=dialects.now(),
-            **finished,
-            **times,
-        )
-    )
-    if await changed(session, statement) != 1:
+async def _write(session: AsyncSession, saga: Saga, *, lease: float, pause: float) -> None:
+    """Write the saga, leased for `lease` seconds; after `pause` seconds the sweeper may take it."""
+    values = {f"its_{attribute}": getattr(saga, attribute) for attribute in _CHANGING}
+    fence = {"of_id": saga.id, "of_token": saga.lease_token}
+    times = {"lease": lease, "pause": pause, "is_over": saga.is_over}
+    if await changed(session, _UPDATE, {**values, **fence, **times}) != 1:
         raise LeaseLost(saga.id)

@@ -96,7 +96,7 @@ async def create_orders(session: AsyncSession, requests: Sequence[NewOrder]) -> 
 
 async def confirm_orders(session: AsyncSession, order_ids: Sequence[int]) -> list[Order | Problem]:
     """Turn reservations into sales."""
-    orders, now = await lock_orders(session, Order.id.in_(sorted(order_ids)))
+    orders, now = await lock_orders(session, order_ids)
     outcomes: list[Order | Problem] = []
     confirmed: list[tuple[Order, Status | None]] = []
     for order_id in order_ids:
@@ -114,7 +114,7 @@ async def confirm_orders(session: AsyncSession, order_ids: Sequence[int]) -> lis
 
 async def cancel_orders(session: AsyncSession, requests: Sequence[Cancellation]) -> list[Order | Problem]:
     """Release reservations, return sold stock; an order that is canceled already stays as it is."""
-    orders, now = await lock_orders(session, Order.id.in_(sorted(request.order_id for request in requests)))
+    orders, now = await lock_orders(session, [request.order_id for request in requests])
     outcomes: list[Order | Problem] = []
     canceled: list[tuple[Order, Status | None]] = []
     for request in requests:
@@ -143,7 +143,7 @@ async def expire_orders(session: AsyncSession, *, product_ids: Collection[int] |
     found = (await session.scalars(ids)).all()
     if not found:
         return 0
-    orders, now = await lock_orders(session, Order.id.in_(found))
+    orders, now = await lock_orders(session, found)
     expired = [order for order in orders.values() if order.is_expired(now)]
     for order in expired:
         order.cancel(now, EXPIRED, timedelta())

@@ -3,22 +3,60 @@
 What stock.py is for products, this is for orders.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import ColumnElement, insert, select, tuple_, update
+from sqlalchemy import Update, bindparam, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm.attributes import set_committed_value
 
 from chassis import correlation, dialects
 from chassis.database import Lost, changed
-from orders.models import Movement, Order, OrderEvent, Product, Status
+from orders.models import Base, Movement, Order, OrderEvent, OrderItem, Product, Status
 from orders.stock import NEVER, Change, lock_products, write_changes
 
 PurchaseOrders = dict[tuple[int, str], int | None]
 """Order ids by customer and purchase order number."""
+
+
+# Statements are made once, see stock.py. The items are not a relationship's to load: `selectinload`
+# would put its statement together anew each time.
+_LOCK = (
+    select(Order, dialects.now().label("now"))
+    .where(Order.id.in_(bindparam("ids", expanding=True)))
+    .order_by(Order.id)
+    .with_for_update()
+    .with_hint(Order, "FORCE INDEX (PRIMARY)", "mysql")
+)
+_ITEMS = (
+    select(OrderItem).where(OrderItem.order_id.in_(bindparam("ids", expanding=True))).order_by(OrderItem.line)
+)
+_ORDERS = Base.metadata.tables[Order.__tablename__]
+_APPEND = insert(Base.metadata.tables[OrderEvent.__tablename__])
+
+
+@cache
+def _move(dialect: str, status: Status) -> Update:
+    orders = _ORDERS.c
+    given = dialects.values_of(dialect, "rows", id=int, version=int, reason=str).c
+    moment = orders.confirmed_at if status == Status.CONFIRMED else orders.canceled_at
+    return (
+        update(_ORDERS)
+        .where(orders.id == given.id, orders.id.in_(bindparam("ids", expanding=True)))
+        .where(orders.version == given.version)
+        .values(
+            {
+                orders.status: bindparam("status"),
+                orders.cancel_reason: given.reason,
+                orders.version: orders.version + 1,
+                moment: bindparam("now"),
+            }
+        )
+    )
 
 
 async def find_purchase_orders(session: AsyncSession, wanted: Sequence[tuple[int, str]]) -> PurchaseOrders:
@@ -32,22 +70,18 @@ async def find_purchase_orders(session: AsyncSession, wanted: Sequence[tuple[int
     return {(customer_id, number): order_id for customer_id, number, order_id in rows if number is not None}
 
 
-async def lock_orders(session: AsyncSession, which: ColumnElement[bool]) -> tuple[dict[int, Order], datetime]:
+async def lock_orders(session: AsyncSession, order_ids: Sequence[int]) -> tuple[dict[int, Order], datetime]:
     """Lock orders in id order and load their items; return them by id, and the database's clock.
 
     They are detached, like the products of `lock_products`.
     """
-    statement = (
-        select(Order, dialects.now().label("now"))
-        .where(which)
-        .order_by(Order.id)
-        .options(selectinload(Order.items))
-        .with_for_update()
-        .with_hint(Order, "FORCE INDEX (PRIMARY)", "mysql")
-    )
-    rows = (await session.execute(statement)).all()
+    rows = (await session.execute(_LOCK, {"ids": sorted(order_ids)})).all()
+    items: dict[int, list[OrderItem]] = {row.Order.id: [] for row in rows}
+    for item in await session.scalars(_ITEMS, {"ids": list(items)}):
+        items[item.order_id].append(item)
     for row in rows:
-        session.expunge(row.Order)
+        set_committed_value(row.Order, "items", items[row.Order.id])
+    session.expunge_all()
     return {row.Order.id: row.Order for row in rows}, rows[0].now if rows else NEVER
 
 
@@ -97,21 +131,9 @@ async def write_orders(
     rows = [
         {"id": order.id, "version": order.version - 1, "reason": order.cancel_reason} for order, _ in moved
     ]
-    given = dialects.values_of(session, rows, id=int, version=int, reason=str).c
-    first = moved[0][0]
-    statement = (
-        update(Order)
-        .where(
-            Order.id == given.id, Order.id.in_([row["id"] for row in rows]), Order.version == given.version
-        )
-        .values(
-            status=first.status,
-            cancel_reason=given.reason,
-            version=Order.version + 1,
-            **({"confirmed_at": now} if first.status == Status.CONFIRMED else {"canceled_at": now}),
-        )
-    )
-    if await changed(session, statement) != len(rows):
+    status = Status(moved[0][0].status)
+    parameters = {"rows": json.dumps(rows), "ids": [row["id"] for row in rows], "status": status, "now": now}
+    if await changed(session, _move(dialects.name_of(session), status), parameters) != len(rows):
         raise Lost("stale")
     await _append_events(session, moved, now)
 
@@ -129,7 +151,7 @@ async def _append_events(
     session: AsyncSession, moved: list[tuple[Order, Status | None]], now: datetime
 ) -> None:
     await session.execute(
-        insert(OrderEvent),
+        _APPEND,
         [
             {
                 "order_id": order.id,

@@ -5,17 +5,19 @@ wait for each other in a circle. The UPDATE repeats the rules in its WHERE claus
 have changed under the lock, it writes nothing and the transaction begins again.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Update, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import correlation, dialects
 from chassis.database import Lost, changed
-from orders.models import Delta, Movement, Product, StockMovement
+from orders.models import Base, Delta, Movement, Product, StockMovement
 
 NEVER = datetime.max.replace(tzinfo=UTC)  # the clock came with the rows: without rows nothing can happen
 
@@ -31,6 +33,31 @@ class Change:
     reason: str | None = None
 
 
+# Statements are made once: SQLAlchemy takes longer to put one together than to send it.
+_LOCK = (
+    select(Product, dialects.now().label("now"))
+    .where(Product.id.in_(bindparam("ids", expanding=True)))
+    .order_by(Product.id)
+    .with_for_update()
+    .with_hint(Product, "FORCE INDEX (PRIMARY)", "mysql")  # a scan of a small table would lock all of it
+)
+_PRODUCTS = Base.metadata.tables[Product.__tablename__]
+_APPEND = insert(Base.metadata.tables[StockMovement.__tablename__])
+
+
+@cache
+def _apply(dialect: str) -> Update:
+    products = _PRODUCTS.c
+    given = dialects.values_of(dialect, "rows", id=int, stock_delta=int, reserved_delta=int).c
+    stock, reserved = products.stock + given.stock_delta, products.reserved + given.reserved_delta
+    return (
+        update(_PRODUCTS)
+        .where(products.id == given.id, products.id.in_(bindparam("ids", expanding=True)))
+        .where(reserved >= 0, reserved <= stock)
+        .values(stock=stock, reserved=reserved, updated_at=bindparam("now"))
+    )
+
+
 async def lock_products(
     session: AsyncSession, product_ids: Collection[int]
 ) -> tuple[dict[int, Product], datetime]:
@@ -39,14 +66,7 @@ async def lock_products(
     The products are detached: `write_changes` writes them, in one statement. The unit of work would send one
     a row.
     """
-    statement = (
-        select(Product, dialects.now().label("now"))
-        .where(Product.id.in_(sorted(product_ids)))
-        .order_by(Product.id)
-        .with_for_update()
-        .with_hint(Product, "FORCE INDEX (PRIMARY)", "mysql")  # a scan of a small table would lock all of it
-    )
-    rows = (await session.execute(statement)).all()
+    rows = (await session.execute(_LOCK, {"ids": sorted(product_ids)})).all()
     for row in rows:
         session.expunge(row.Product)
     now: datetime = rows[0].now if rows else NEVER
@@ -69,24 +89,12 @@ async def write_changes(session: AsyncSession, changes: list[Change], now: datet
         {"id": product_id, "stock_delta": stock[product_id], "reserved_delta": reserved[product_id]}
         for product_id in sorted(stock)
     ]
-    given = dialects.values_of(session, rows, id=int, stock_delta=int, reserved_delta=int).c
-    new_stock = Product.stock + given.stock_delta
-    new_reserved = Product.reserved + given.reserved_delta
-    statement = (
-        update(Product)
-        .where(
-            Product.id == given.id,
-            Product.id.in_(sorted(stock)),
-            new_reserved >= 0,
-            new_reserved <= new_stock,
-        )
-        .values(stock=new_stock, reserved=new_reserved, updated_at=now)
-    )
-    if await changed(session, statement) != len(stock):
+    parameters = {"rows": json.dumps(rows), "ids": sorted(stock), "now": now}
+    if await changed(session, _apply(dialects.name_of(session)), parameters) != len(stock):
         raise Lost("stale")
     correlation_id = correlation.current()
     await session.execute(
-        insert(StockMovement),
+        _APPEND,
         [
             {
                 "product_id": change.product_id,

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -158,10 +159,11 @@ async def test_one_statement_of_one_text_changes_any_number_of_rows(database: Da
     ]
 
     async def work(session: AsyncSession) -> None:
-        given = dialects.values_of(session, rows, id=int, label=str)
+        given = dialects.values_of(dialects.name_of(session), "rows", id=int, label=str)
         label = select(given.c.label).where(given.c.id == Specimen.id).scalar_subquery()
         statement = update(Specimen).where(Specimen.id.in_(select(given.c.id))).values(free=label)
-        await session.execute(statement, execution_options={"synchronize_session": False})
+        options = {"synchronize_session": False}
+        await session.execute(statement, {"rows": json.dumps(rows)}, execution_options=options)
 
     await database.transact(work)
 
@@ -172,8 +174,9 @@ async def test_one_statement_of_one_text_changes_any_number_of_rows(database: Da
 
 async def test_numbers_in_such_a_statement_keep_their_64_bits(database: Database) -> None:
     async with database.read() as session:
-        given = dialects.values_of(session, [{"n": 2**63 - 1}, {"n": -(2**63)}], n=int)
-        found = (await session.scalars(select(given.c.n).order_by(given.c.n))).all()
+        given = dialects.values_of(dialects.name_of(session), "rows", n=int)
+        rows = json.dumps([{"n": 2**63 - 1}, {"n": -(2**63)}])
+        found = (await session.scalars(select(given.c.n).order_by(given.c.n), {"rows": rows})).all()
 
     assert found == [-(2**63), 2**63 - 1]
 
