@@ -115,6 +115,7 @@ def _copied(
     replaced: Mapping[str, ColumnElement[int]],
 ) -> Insert:
     """Insert a copy of the row for each given one, with these columns replaced and an id of its own."""
-    columns = [column for column in model.__table__.columns if column.name != "id" or "id" in replaced]
+    table = Base.metadata.tables[model.__tablename__]
+    columns = [column for column in table.columns if column.name != "id" or "id" in replaced]
     source = select(*(replaced.get(column.name, column) for column in columns))
-    return insert(model).from_select(columns, source.join_from(model, given, true()).where(which))
+    return insert(table).from_select(columns, source.join_from(model, given, true()).where(which))
