@@ -13,7 +13,7 @@ from time import monotonic
 
 import sqlalchemy as sa
 import structlog
-from alembic import command, context
+from alembic import command, context, op
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -98,6 +98,16 @@ def run(metadata: MetaData, service: str) -> None:
         connection, target_metadata=metadata, version_table=_version_table(service), transactional_ddl=True
     )
     context.run_migrations()
+
+
+def create_index(name: str, table: str, columns: list[str]) -> None:
+    """For revisions: create an index, unless an interrupted run has.
+
+    MariaDB and MySQL commit each statement of a migration by itself, so what was interrupted is done
+    again; tables have `if_not_exists` for that, indexes do not on MySQL.
+    """
+    if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:
+        op.create_index(name, table, columns)
 
 
 def _config(service: str) -> Config:

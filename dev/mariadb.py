@@ -61,6 +61,7 @@ class Server:
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             f"--datadir={self._data}",
+            f"--tmpdir={folder}",
             *_user(),
         )
 
@@ -112,7 +113,8 @@ class Server:
         # The kernel ends the server when the thread that started it ends, however that happens.
         setpriv = shutil.which("setpriv")
         tied = (setpriv, "--pdeathsig", "KILL", "--") if setpriv is not None else ()
-        own = (f"--datadir={self._data}", f"--port={self.port}", *_user())
+        # A server removes the temporary tables of others that it finds in a shared folder.
+        own = (f"--datadir={self._data}", f"--tmpdir={self._data.parent}", f"--port={self.port}", *_user())
         command = (*tied, program("mariadbd"), "--no-defaults", *own, *_OPTIONS)
         self._socket.unlink(missing_ok=True)  # of a server that was killed
         with self._log.open("ab") as log:

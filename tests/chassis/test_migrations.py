@@ -58,14 +58,16 @@ async def test_all_services_may_share_one_schema(empty: str) -> None:
     assert [await migrations.current(each) for each in settings] == revisions
 
 
-async def test_a_migration_that_was_interrupted_is_done_again(empty: str) -> None:
-    settings = _settings_class("customers")(**on_database(empty))
+@every_service
+async def test_a_migration_that_was_interrupted_is_done_again(empty: str, service: str) -> None:
+    settings = _settings_class(service)(**on_database(empty))
     await migrations.upgrade(settings)
-    execute(empty, "DELETE FROM customers_alembic_version")  # as if it had been killed before this row
+    # As if it had been killed before this row.
+    execute(empty, f"DELETE FROM {service}_alembic_version")  # noqa: S608 - our own names
 
     await migrations.upgrade(settings)
 
-    assert await migrations.current(settings) == migrations.head("customers")
+    assert await migrations.current(settings) == migrations.head(service)
 
 
 async def test_the_schema_of_a_newer_release_is_left_alone(empty: str) -> None:

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from chassis import dialects
+from chassis import dialects, migrations
 
 revision = "0001"
 down_revision = None
@@ -32,11 +32,12 @@ def upgrade() -> None:
         sa.Column("created_at", dialects.UtcDateTime(), nullable=False),
         sa.Column("updated_at", dialects.UtcDateTime(), nullable=False),
         sa.Column("finished_at", dialects.UtcDateTime()),
+        if_not_exists=True,
         **dialects.TABLE_OPTIONS,
     )
-    op.create_index("ix_sagas_created", "sagas", ["created_at", "id"])
-    op.create_index("ix_sagas_status", "sagas", ["status", "created_at", "id"])
-    op.create_index("ix_sagas_resume", "sagas", ["status", "resume_at"])
+    migrations.create_index("ix_sagas_created", "sagas", ["created_at", "id"])
+    migrations.create_index("ix_sagas_status", "sagas", ["status", "created_at", "id"])
+    migrations.create_index("ix_sagas_resume", "sagas", ["status", "resume_at"])
     op.create_table(
         "orchestrator_idempotency_keys",
         sa.Column("scope", dialects.exact_bytes(160), primary_key=True),
@@ -48,9 +49,10 @@ def upgrade() -> None:
         sa.Column("headers", dialects.long_text()),
         sa.Column("created_at", dialects.UtcDateTime(), nullable=False),
         sa.Column("completed_at", dialects.UtcDateTime()),
+        if_not_exists=True,
         **dialects.TABLE_OPTIONS,
     )
-    op.create_index(
+    migrations.create_index(
         "ix_orchestrator_idempotency_keys_completed_at", "orchestrator_idempotency_keys", ["completed_at"]
     )
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from chassis import dialects
+from chassis import dialects, migrations
 
 revision = "0001"
 down_revision = None
@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("sku", name="uq_products_sku"),
         sa.CheckConstraint("stock >= 0", name="ck_products_stock"),
         sa.CheckConstraint("reserved BETWEEN 0 AND stock", name="ck_products_reserved"),
+        if_not_exists=True,
         **dialects.TABLE_OPTIONS,
     )
     op.create_table(
@@ -44,12 +45,13 @@ def upgrade() -> None:
         sa.Column("confirmed_at", dialects.UtcDateTime()),
         sa.Column("canceled_at", dialects.UtcDateTime()),
         sa.UniqueConstraint("customer_id", "purchase_order_number", name="uq_orders_purchase_order"),
+        if_not_exists=True,
         **dialects.TABLE_OPTIONS,
     )
-    op.create_index("ix_orders_created", "orders", ["created_at", "id"])
-    op.create_index("ix_orders_status", "orders", ["status", "created_at", "id"])
-    op.create_index("ix_orders_customer", "orders", ["customer_id", "created_at", "id"])
-    op.create_index("ix_orders_expiry", "orders", ["status", "expires_at"])
+    migrations.create_index("ix_orders_created", "orders", ["created_at", "id"])
+    migrations.create_index("ix_orders_status", "orders", ["status", "created_at", "id"])
+    migrations.create_index("ix_orders_customer", "orders", ["customer_id", "created_at", "id"])
+    migrations.create_index("ix_orders_expiry", "orders", ["status", "expires_at"])
     op.create_table(
         "order_items",
         sa.Column("order_id", dialects.BigId, sa.ForeignKey("orders.id"), primary_key=True),
@@ -59,9 +61,10 @@ def upgrade() -> None:
         sa.Column("name", dialects.free_text(200), nullable=False),
         sa.Column("qty", sa.BigInteger, nullable=False),
         sa.Column("unit_price_cents", sa.BigInteger, nullable=False),
+        if_not_exists=True,
         **dialects.TABLE_OPTIONS,
     )
-    op.create_index("ix_order_items_product", "order_items", ["product_id"])
+    migrations.create_index("ix_order_items_product", "order_items", ["product_id"])
     op.create_table(
         "order_events",
         sa.Column("id", dialects.BigId, primary_key=True, autoincrement=True),
@@ -71,9 +74,10 @@ def upgrade() -> None:
         sa.Column("reason", dialects.free_text(200)),
         sa.Column("correlation_id", dialects.exact_text(128), nullable=False),
         sa.Column("at", dialects.UtcDateTime(), nullable=False),
+        if_not_exists=True,
         **dialects.TABLE_OPTIONS,
     )
-    op.create_index("ix_order_events_order_id", "order_events", ["order_id"])
+    migrations.create_index("ix_order_events_order_id", "order_events", ["order_id"])
     op.create_table(
         "stock_movements",
         sa.Column("id", dialects.BigId, primary_key=True, autoincrement=True),
@@ -85,10 +89,11 @@ def upgrade() -> None:
         sa.Column("reason", dialects.free_text(200)),
         sa.Column("correlation_id", dialects.exact_text(128), nullable=False),
         sa.Column("at", dialects.UtcDateTime(), nullable=False),
+        if_not_exists=True,
         **dialects.TABLE_OPTIONS,
     )
-    op.create_index("ix_stock_movements_product", "stock_movements", ["product_id"])
-    op.create_index("ix_stock_movements_order", "stock_movements", ["order_id"])
+    migrations.create_index("ix_stock_movements_product", "stock_movements", ["product_id"])
+    migrations.create_index("ix_stock_movements_order", "stock_movements", ["order_id"])
     op.create_table(
         "orders_idempotency_keys",
         sa.Column("scope", dialects.exact_bytes(160), primary_key=True),
@@ -100,9 +105,12 @@ def upgrade() -> None:
         sa.Column("headers", dialects.long_text()),
         sa.Column("created_at", dialects.UtcDateTime(), nullable=False),
         sa.Column("completed_at", dialects.UtcDateTime()),
+        if_not_exists=True,
         **dialects.TABLE_OPTIONS,
     )
-    op.create_index("ix_orders_idempotency_keys_completed_at", "orders_idempotency_keys", ["completed_at"])
+    migrations.create_index(
+        "ix_orders_idempotency_keys_completed_at", "orders_idempotency_keys", ["completed_at"]
+    )
 
 
 def downgrade() -> None:
