@@ -1,7 +1,7 @@
 """Leases and fencing tokens, on the rows themselves: nobody here drives a saga."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,8 +21,10 @@ from orchestrator.errors import SagaNotFound, SagaNotRetryable
 from orchestrator.models import IdempotencyKey, Saga, Status, Step
 from orchestrator.settings import Settings
 from tests.databases import MakeSettings
-from tests.orchestrator.shop import lease_runs_out
+from tests.observed import statements_sent
+from tests.orchestrator.shop import lease_runs_out, until
 
+Command = Callable[[AsyncSession, str, float], Awaitable[Any]]
 LEASE = 30
 REFUSAL = {"code": "customer.not_found", "members": {}}
 
@@ -309,6 +311,51 @@ async def test_a_sweeper_does_not_wait_for_a_saga_that_another_is_taking(
         return [saga.id for saga in await other.take_over_stale()]
 
     assert await one.database.transact(work) == [second]
+
+
+@pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+async def test_who_comes_while_a_saga_is_being_taken_waits_and_goes_away_empty(
+    replicas: tuple[Replica, Replica],
+) -> None:
+    one, other = replicas
+    (saga_id,) = await one.start_stale(1)
+
+    taken, second = await while_it_is_done(one, other, commands.take_over, saga_id)
+
+    assert taken is not None
+    assert await second is None
+
+
+@pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+async def test_who_comes_while_a_saga_is_being_retried_waits_and_is_refused(
+    replicas: tuple[Replica, Replica],
+) -> None:
+    one, other = replicas
+    saga = await one.start(status=Status.NEEDS_ATTENTION, step=Step.CREATE_ORDER)
+
+    _, second = await while_it_is_done(one, other, commands.retry_saga, saga.id)
+
+    with pytest.raises(SagaNotRetryable):
+        await second
+
+
+async def while_it_is_done(one: Replica, other: Replica, command: Command, saga_id: str) -> tuple[Any, Any]:
+    """Let one replica run a command and commit it only once the other has asked for the same."""
+
+    async def run_it(session: AsyncSession) -> Any:
+        return await command(session, saga_id, LEASE)
+
+    async def the_other_asked() -> bool:
+        return bool(sent)
+
+    async def work(session: AsyncSession) -> tuple[Any, Any]:
+        done = await run_it(session)
+        second = asyncio.create_task(other.database.transact(run_it))
+        await until(the_other_asked)
+        return done, second
+
+    with statements_sent(other.database) as sent:
+        return await one.database.transact(work)
 
 
 # --- fencing ------------------------------------------------------------------------------------
