@@ -179,6 +179,7 @@ async def test_a_saga_is_ended_without_its_client_once_the_peer_is_back(shop: Sh
     saga_id = (await orchestrator.job(body)).json["saga_id"]
 
     shop.to_orders.down = False
+    await orchestrator.lease_runs_out(saga_id)
     saga = await orchestrator.ended(saga_id)
 
     assert saga["status"] == "SUCCEEDED"
