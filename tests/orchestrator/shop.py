@@ -22,11 +22,10 @@ from orchestrator.driver import DRIVER, Driver
 from orchestrator.models import UNFINISHED, Saga
 from tests.client import Client, Reply, Serve, refused
 from tests.databases import MakeSettings
-from tests.orchestrator.wire import Wire, open_wire
+from tests.orchestrator.wire import WAIT_SECONDS, Wire, open_wire
 
 MEMBERS = ("success", "step", "compensated", "retry_needs_new_key", "saga_id", "saga")
 """What every problem of a saga has beside the usual members."""
-WAIT_SECONDS = 30
 
 
 # --- the orchestrator ---------------------------------------------------------------------------

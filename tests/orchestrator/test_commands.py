@@ -262,7 +262,7 @@ async def test_a_saga_that_nobody_may_drive_is_never_taken_over(replica: Replica
 async def test_an_unfinished_saga_is_taken_over_with_all_that_is_known(
     replica: Replica, status: Status
 ) -> None:
-    known = {
+    known: dict[str, Any] = {
         "step": Step.CANCEL_ORDER,
         "customer": {"id": 7},
         "order": {"id": 101},

@@ -125,7 +125,7 @@ async def test_another_request_with_the_key_is_refused_while_the_first_is_in_fli
     held = Held()
     shop.to_orders.breaks("/create-order", held)
     first = asyncio.create_task(orchestrator.job(body))
-    await held.arrived.wait()
+    await held.arrived()
 
     other = await orchestrator.job({**body, "purchase_order_number": "PO-1"})
 
@@ -190,7 +190,7 @@ async def test_a_twin_waits_for_the_answer_of_another_replica(shop: Shop) -> Non
     held = Held()
     shop.to_orders.breaks("/confirm", held)
     first = asyncio.create_task(one.job(body))
-    await held.arrived.wait()
+    await held.arrived()
 
     twin = asyncio.create_task(other.job(body))
     await until(both_are_in_flight)
@@ -227,7 +227,7 @@ async def test_a_twin_that_will_not_wait_is_told_that_the_key_is_in_progress(
     held = Held()
     shop.to_orders.breaks("/confirm", held)
     first = asyncio.create_task(orchestrator.job(body))
-    await held.arrived.wait()
+    await held.arrived()
 
     twin = await orchestrator.job(body, Prefer="wait=0")
 
@@ -244,7 +244,7 @@ async def test_a_twin_waits_no_longer_than_it_is_configured_to(shop: Shop) -> No
     held = Held()
     shop.to_orders.breaks("/confirm", held)
     first = asyncio.create_task(one.job(body))
-    await held.arrived.wait()
+    await held.arrived()
 
     twin = await other.job(body)
 
@@ -307,7 +307,7 @@ async def test_a_twin_may_prefer_not_to_wait(shop: Shop, orchestrator: Replica) 
     held = Held()
     shop.to_orders.breaks("/confirm", held)
     first = asyncio.create_task(orchestrator.job(body))
-    await held.arrived.wait()
+    await held.arrived()
 
     twin = await orchestrator.job(body, Prefer="respond-async")
 
@@ -393,7 +393,7 @@ async def test_a_saga_whose_replica_fell_silent_is_continued_by_who_repeats_its_
     held = Held()
     shop.to_orders.breaks("/confirm", held)
     first = asyncio.create_task(silent.job(body))
-    await held.arrived.wait()
+    await held.arrived()
     await silent.lease_runs_out((await silent.only_saga())["id"])
 
     reply = await other.job(body)

@@ -418,7 +418,7 @@ async def test_a_client_that_hangs_up_does_not_stop_its_saga(shop: Shop, orchest
     held = Held()
     shop.to_customers.breaks(f"/customers/{body['customer_id']}", held)
     await send_and_hang_up(orchestrator, body)
-    await held.arrived.wait()
+    await held.arrived()
 
     held.let_go()
 
@@ -446,7 +446,7 @@ async def test_a_replica_that_stops_lets_its_sagas_come_to_an_end(shop: Shop) ->
     held = Held()
     shop.to_orders.breaks("/confirm", held)
     accepted = await orchestrator.job(body, Prefer="respond-async")
-    await held.arrived.wait()
+    await held.arrived()
 
     stopping = asyncio.create_task(orchestrator.driver.close())
     held.let_go()
@@ -461,7 +461,7 @@ async def test_a_replica_that_lost_its_saga_writes_nothing_more(shop: Shop) -> N
     held = Held(done=True)
     shop.to_orders.breaks("/create-order", held)
     first = asyncio.create_task(zombie.job(body))
-    await held.arrived.wait()
+    await held.arrived()
     saga_id = (await zombie.only_saga())["id"]
     await zombie.lease_runs_out(saga_id)
     await other.driver.sweep()

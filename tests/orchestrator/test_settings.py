@@ -58,4 +58,4 @@ def test_shorter_steps_allow_a_shorter_lease() -> None:
 )
 def test_no_patience_at_all_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=name):
-        Settings(**{name: 0})
+        Settings.model_validate({name: 0})

@@ -51,7 +51,7 @@ async def test_a_sweep_leaves_alone_what_is_driven(shop: Shop) -> None:
     held = Held()
     shop.to_orders.breaks("/confirm", held)
     first = asyncio.create_task(driving.job(body))
-    await held.arrived.wait()
+    await held.arrived()
 
     await sweeping.driver.sweep()
     await driving.driver.sweep()

@@ -6,7 +6,6 @@ lets the next two calls whose path ends so meet these faults, one each, and no o
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from aiohttp import hdrs, web
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 
 HOST = "127.0.0.1"
+WAIT_SECONDS = 30
 PassOn = Callable[[], Awaitable[web.Response]]
 Fault = Callable[[web.Request, PassOn], Awaitable[web.StreamResponse]]
 
@@ -29,11 +29,11 @@ class Wire:
         self.down = False
         self.calls: list[str] = []
         self._session = session
-        self._faults: dict[str, list[Fault]] = defaultdict(list)
+        self._faults: dict[str, list[Fault]] = {}
 
     def breaks(self, path_end: str, *faults: Fault) -> None:
-        """Let the next calls to paths that end so meet these faults, one each."""
-        self._faults[path_end].extend(faults)
+        """Let the next calls to paths that end so meet these faults, one each, and no others."""
+        self._faults[path_end] = list(faults)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Pass a call on, or do to it what was planned."""
@@ -128,22 +128,27 @@ async def never_answers(_request: web.Request, _pass_on: PassOn) -> web.StreamRe
 
 
 class Held:
-    """A call that is held until it is let go; `arrived` says that it is there.
+    """Calls that are held until they are let go.
 
     With `done`, the peer has done its work already and it is the answer that is held.
     """
 
     def __init__(self, *, done: bool = False) -> None:
-        self.arrived = asyncio.Event()
         self._done = done
+        self._arrived = asyncio.Event()
         self._gone = asyncio.Event()
+
+    async def arrived(self) -> None:
+        """Wait until there is one."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self._arrived.wait()
 
     def let_go(self) -> None:
         self._gone.set()
 
     async def __call__(self, _request: web.Request, pass_on: PassOn) -> web.StreamResponse:
         answer = await pass_on() if self._done else None
-        self.arrived.set()
+        self._arrived.set()
         await self._gone.wait()
         return answer or await pass_on()
 
