@@ -243,7 +243,8 @@ def run(main: Coroutine[Any, Any, int]) -> int:
     async def stoppable() -> int:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         if task is not None:
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            # SIGINT, too: a shell starts its background jobs with it ignored.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, task.cancel)
         return await main
 
