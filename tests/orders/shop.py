@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from aiohttp import web
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.elements import ColumnElement
 
-from chassis.app import ADMIN
+from chassis import dialects
 from chassis.database import DATABASE, Database
 from orders.models import IdempotencyKey, Order, Product, StockMovement
 from orders.reconcile import find_discrepancies
@@ -41,7 +42,6 @@ class Shop:
 
     def __init__(self, apps: list[web.Application], clients: list[Client], customer_id: int) -> None:
         self.app = apps[0]
-        self.admin = apps[0][ADMIN]
         self.client = clients[0]
         self.customer_id = customer_id
         self._turns = itertools.cycle(clients)
@@ -68,6 +68,25 @@ class Shop:
     async def product(self, **fields: Any) -> int:
         """The id of a new product: 10 units at 500 cents unless told otherwise."""
         return int(_data(await self.create_product(**fields), 201)["id"])
+
+    async def products(self, count: int, **fields: Any) -> list[int]:
+        """The ids of so many new products, put into the database at one go."""
+        now = dialects.now()
+        common: dict[str, Any] = {"name": "Bulk", "price_cents": 500, "currency": "USD", "stock": 10} | fields
+        skus = [f"SKU-{next(_numbers)}" for _ in range(count)]
+
+        async def work(session: AsyncSession) -> list[int]:
+            made = insert(Product).values(**common, reserved=0, created_at=now, updated_at=now)
+            await session.execute(made, [{"sku": sku} for sku in skus])
+            found = select(Product.id).where(Product.sku.in_(skus)).order_by(Product.id)
+            ids = list(await session.scalars(found))
+            counted = insert(StockMovement).values(
+                kind="initial", stock_delta=common["stock"], reserved_delta=0, correlation_id="bulk", at=now
+            )
+            await session.execute(counted, [{"product_id": product_id} for product_id in ids])
+            return ids
+
+        return await self.database.transact(work)
 
     async def adjust_stock(self, product_id: int, delta: int, *, key: str | None = None) -> Reply:
         body = {"delta": delta, "reason": "Counted again"}

@@ -143,7 +143,7 @@ async def test_an_order_keeps_the_name_and_price_it_was_made_with(shop: Shop) ->
 
 async def test_an_order_of_the_largest_size_fits(shop: Shop) -> None:
     price, qty = 10_000_000_000, 1_000_000
-    products = [await shop.product(price_cents=price, stock=qty) for _ in range(200)]
+    products = await shop.products(200, price_cents=price, stock=qty)
 
     reply = await shop.create(dict.fromkeys(products, qty))
 

@@ -51,7 +51,7 @@ async def questions(shop: Shop) -> int:
 
 async def assortment(shop: Shop, count: int) -> dict[int, int]:
     """One unit of each of so many new products."""
-    return {await shop.product(stock=100): 1 for _ in range(count)}
+    return dict.fromkeys(await shop.products(count, stock=100), 1)
 
 
 async def by_step(shop: Shop, quantities: dict[int, int]) -> dict[str, int]:

@@ -18,8 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chassis.database import Lost
 from orders import commands
 from orders.models import Delta, Movement, Order
-from orders.product_commands import create_product
-from orders.schemas import CreateProduct
 from orders.stock import Change, lock_products, write_changes
 from tests.client import Reply, refused
 from tests.observed import Sample, statements_sent
@@ -145,7 +143,7 @@ async def test_a_command_does_not_wait_for_rows_that_are_none_of_its_business(
     open_shop: OpenShop, bystanders: int
 ) -> None:
     shop = await open_shop(db_lock_timeout=1, db_attempts=1)
-    products = [await shop.product() for _ in range(bystanders + 4)]
+    products = await shop.products(bystanders + 4)
     orders = [await shop.created({product_id: 1}) for product_id in products]
     own = dict.fromkeys(products[-4:], 1)
 
@@ -166,7 +164,7 @@ async def test_a_command_does_not_wait_for_rows_that_are_none_of_its_business(
 @on_mariadb
 async def test_a_list_of_a_thousand_products_locks_these_and_no_others(open_shop: OpenShop) -> None:
     shop = await open_shop(db_lock_timeout=1, db_attempts=1)
-    products = await many_products(shop, 1201)
+    products = await shop.products(1201)
     requests = [
         commands.NewOrder(shop.customer_id, dict.fromkeys(products[first : first + 200], 1), None, HOUR)
         for first in range(1, 1201, 200)
@@ -179,18 +177,6 @@ async def test_a_list_of_a_thousand_products_locks_these_and_no_others(open_shop
 
     assert len(ids) == len(confirmed) == 6
     assert await shop.discrepancies() == []
-
-
-async def many_products(shop: Shop, count: int) -> list[int]:
-    """The ids of so many new products."""
-    bodies = [
-        CreateProduct(sku=f"SKU-{number}", name="Product", price_cents=1, stock=10) for number in range(count)
-    ]
-
-    async def work(session: AsyncSession) -> list[int]:
-        return [(await create_product(session, body)).id for body in bodies]
-
-    return await shop.database.transact(work)
 
 
 # --- what waits for what ------------------------------------------------------------------------
@@ -229,6 +215,23 @@ async def test_an_order_sees_a_reservation_that_was_under_way(shop: Shop) -> Non
     problem = refused(reply, 409, "stock.insufficient", "shortages")
     assert problem["shortages"][0]["available"] == 2
     assert stale.moved == 0
+
+
+@on_mariadb
+async def test_a_purchase_order_number_that_is_being_taken_is_waited_for(shop: Shop) -> None:
+    duplicates = Sample("b2b_transaction_retries_total", error="duplicate")
+    mine, yours = await shop.product(), await shop.product()
+    first = commands.NewOrder(shop.customer_id, {mine: 1}, "PO-1", HOUR)
+
+    async with unfinished(shop, lambda session: commands.create_orders(session, [first])) as commit:
+        creating = asyncio.create_task(shop.create({yours: 1}, purchase_order_number="PO-1"))
+        await until(lambda: waits_for_a_lock(shop))
+        commit.set()
+        reply = await creating
+
+    refused(reply, 409, "order.purchase_order_taken", "order_id")
+    assert await shop.level(yours) == Level(stock=10, reserved=0)
+    assert duplicates.moved == 1
 
 
 @on_sqlite

@@ -1,0 +1,440 @@
+"""Take each guard away in turn and see which tests notice.
+
+    python -m tests.mutations             all of them
+    python -m tests.mutations lock merge  those whose name has one of these words
+
+Each mutation is applied to a copy of the tree, never to the tree itself, and the tests that ought to
+go red are run there. Prints a table; exits 1 if a mutation survived. It takes a while, so `make test`
+leaves it out.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dev.mariadb import private_server
+
+ROOT = Path(__file__).parent.parent
+COPIED = ("chassis", "customers", "orders", "orchestrator", "dev", "tests", "pyproject.toml")
+TIMEOUT_SECONDS = 600
+SHOWN = 3
+say = partial(print, flush=True)
+
+CONCURRENCY = "tests/orders/test_concurrency.py"
+HANDLERS = "tests/orders/test_handlers.py"
+IDEMPOTENCY = "tests/orders/test_idempotency.py"
+PREDECESSOR = "tests/e2e/test_predecessor.py"
+STOCK = "tests/orders/test_stock.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace a text that stands in the file exactly once."""
+
+    path: str
+    old: str
+    new: str
+
+    def apply(self, tree: Path) -> None:
+        """Change the file in this tree."""
+        source = (tree / self.path).read_text()
+        if (found := source.count(self.old)) != 1:
+            raise SystemExit(f"{self.path} has {found} times, not once: {self.old!r}")
+        (tree / self.path).write_text(source.replace(self.old, self.new))
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A guard that is taken away, and the tests that are run without it: files, and a pytest -k."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    files: tuple[str, ...]
+    only: str = ""
+
+    def arguments(self) -> list[str]:
+        """What to tell pytest."""
+        return [*self.files, *(["-k", self.only] if self.only else [])]
+
+
+_MIGRATION = "orders/migrations/versions/0001_orders.py"
+_ORDER_LOCK = """    .order_by(Order.id)
+    .with_for_update()
+"""
+_PRODUCT_LOCK = """    .order_by(Product.id)
+    .with_for_update()
+"""
+_LOCK_ORDERS = 'rows = (await session.execute(_LOCK, {"ids": sorted(order_ids)})).all()'
+_LOCK_PRODUCTS = 'rows = (await session.execute(_LOCK, {"ids": sorted(product_ids)})).all()'
+
+MUTATIONS = (
+    Mutation(
+        "no row lock on orders",
+        (Edit("orders/rows.py", _ORDER_LOCK, "    .order_by(Order.id)\n"),),
+        (STOCK, CONCURRENCY),
+        "under_way or confirmed_against",
+    ),
+    Mutation(
+        "no row lock on products",
+        (Edit("orders/stock.py", _PRODUCT_LOCK, "    .order_by(Product.id)\n"),),
+        (STOCK, CONCURRENCY),
+        "under_way or 200_orders",
+    ),
+    Mutation(
+        "no row locks and no guards in the UPDATEs",
+        (
+            Edit("orders/rows.py", _ORDER_LOCK, "    .order_by(Order.id)\n"),
+            Edit("orders/stock.py", _PRODUCT_LOCK, "    .order_by(Product.id)\n"),
+            Edit("orders/stock.py", "        .where(reserved >= 0, reserved <= stock)\n", ""),
+            Edit("orders/rows.py", "        .where(orders.version == given.version)\n", ""),
+        ),
+        (CONCURRENCY, PREDECESSOR),
+        "200_orders or confirmed_against or sell_10 or no_order_is_confirmed",
+    ),
+    Mutation(
+        "products locked one by one, in the order of the request",
+        (
+            Edit(
+                "orders/stock.py",
+                _LOCK_PRODUCTS,
+                'rows = [row for one in product_ids for row in await session.execute(_LOCK, {"ids": [one]})]',
+            ),
+            Edit(
+                "orders/commands.py",
+                "wanted = {product_id for request in requests for product_id in request.quantities}",
+                "wanted = [product_id for request in requests for product_id in request.quantities]",
+            ),
+        ),
+        (STOCK, CONCURRENCY),
+        "in_id_order or crossed",
+    ),
+    Mutation(
+        "orders locked one by one, in the order of the list",
+        (
+            Edit(
+                "orders/rows.py",
+                _LOCK_ORDERS,
+                'rows = [row for one in order_ids for row in await session.execute(_LOCK, {"ids": [one]})]',
+            ),
+        ),
+        (STOCK,),
+        "in_id_order",
+    ),
+    Mutation(
+        "UPDATEs that scan a small table",
+        (Edit("chassis/dialects.py", " FORCE INDEX (PRIMARY), ", ", "),),
+        (STOCK, CONCURRENCY),
+        "none_of_its_business or whatever_happens",
+    ),
+    Mutation(
+        "locks that scan the table for a thousand ids",
+        (Edit("chassis/dialects.py", "/*M! , in_predicate_conversion_threshold = 0 */", ""),),
+        (STOCK,),
+        "thousand",
+    ),
+    Mutation(
+        "no guard in the UPDATE of products",
+        (Edit("orders/stock.py", "        .where(reserved >= 0, reserved <= stock)\n", ""),),
+        (STOCK,),
+    ),
+    Mutation(
+        "no guard in the UPDATE of orders",
+        (Edit("orders/rows.py", "        .where(orders.version == given.version)\n", ""),),
+        (STOCK,),
+    ),
+    Mutation(
+        "no guard for If-Match",
+        (
+            Edit(
+                "orders/product_commands.py",
+                "statement = statement.where(Product.version.in_(versions))",
+                "statement = statement",
+            ),
+        ),
+        ("tests/orders/test_product_handlers.py",),
+        "update",
+    ),
+    Mutation(
+        "no CHECK in the database",
+        (
+            Edit(_MIGRATION, '        sa.CheckConstraint("stock >= 0", name="ck_products_stock"),\n', ""),
+            Edit(
+                _MIGRATION,
+                '        sa.CheckConstraint("reserved BETWEEN 0 AND stock", name="ck_products_reserved"),\n',
+                "",
+            ),
+        ),
+        (STOCK,),
+        "database_itself",
+    ),
+    Mutation(
+        "REPEATABLE READ instead of READ COMMITTED",
+        (
+            Edit(
+                "chassis/dialects.py", 'isolation_level="READ COMMITTED"', 'isolation_level="REPEATABLE READ"'
+            ),
+        ),
+        (STOCK, CONCURRENCY, IDEMPOTENCY),
+        "mariadb",
+    ),
+    Mutation(
+        "SQLite's writers begin without the lock",
+        (
+            Edit(
+                "chassis/dialects.py",
+                '_sqlite_engine(url, "BEGIN IMMEDIATE", ',
+                '_sqlite_engine(url, "BEGIN", ',
+            ),
+        ),
+        (STOCK,),
+        "sqlite",
+    ),
+    Mutation(
+        "keys are not UNIQUE",
+        (
+            Edit(
+                _MIGRATION,
+                'sa.Column("scope", dialects.exact_bytes(160), primary_key=True)',
+                'sa.Column("scope", dialects.exact_bytes(160))',
+            ),
+            Edit(
+                _MIGRATION,
+                'sa.Column("key", dialects.exact_bytes(255), primary_key=True)',
+                'sa.Column("key", dialects.exact_bytes(255))',
+            ),
+        ),
+        (IDEMPOTENCY, PREDECESSOR),
+        "in_flight or one_key",
+    ),
+    Mutation(
+        "a key that is there already is claimed again",
+        (
+            Edit(
+                "chassis/idempotency.py",
+                "self._claim = insert(rows).values(created_at=dialects.now())",
+                'self._claim = insert(rows).prefix_with("IGNORE", dialect="mysql")'
+                '.prefix_with("OR IGNORE", dialect="sqlite").values(created_at=dialects.now())',
+            ),
+        ),
+        (IDEMPOTENCY, PREDECESSOR),
+        "in_flight or one_key",
+    ),
+    Mutation(
+        "keys are compared without regard to case",
+        (
+            Edit(
+                _MIGRATION,
+                'sa.Column("key", dialects.exact_bytes(255), primary_key=True)',
+                'sa.Column("key", dialects.free_text(255), primary_key=True)',
+            ),
+        ),
+        (IDEMPOTENCY,),
+        "to_the_letter",
+    ),
+    Mutation(
+        "a key stands for any request",
+        (Edit("chassis/idempotency.py", "if row.fingerprint != key.fingerprint:", "if False:"),),
+        (IDEMPOTENCY, PREDECESSOR),
+        "of_another_request or another_order or different_requests",
+    ),
+    Mutation(
+        "a refusal by the business is not kept",
+        (
+            Edit(
+                "chassis/idempotency.py",
+                "if isinstance(outcome, Problem) and not outcome.final:",
+                "if isinstance(outcome, Problem):",
+            ),
+        ),
+        (IDEMPOTENCY,),
+        "final",
+    ),
+    Mutation(
+        "a replay asks customers again",
+        (
+            Edit(
+                "chassis/idempotency.py",
+                "    if before is not None and (kept := await keys.find(key)) is not None:\n"
+                "        return _replayed(keys, kept)\n",
+                "",
+            ),
+        ),
+        (IDEMPOTENCY,),
+        "ask_customers",
+    ),
+    Mutation(
+        "the same product twice is not merged",
+        (
+            Edit(
+                "orders/schemas.py",
+                "Field(min_length=1, max_length=MAX_ITEMS), AfterValidator(_merged)]",
+                "Field(min_length=1, max_length=MAX_ITEMS)]",
+            ),
+        ),
+        ("tests/orders/test_schemas.py", HANDLERS, PREDECESSOR),
+        "line or merged or twice",
+    ),
+    Mutation(
+        "purchase order numbers are not UNIQUE",
+        (
+            Edit(
+                _MIGRATION,
+                '        sa.UniqueConstraint("customer_id", "purchase_order_number", '
+                'name="uq_orders_purchase_order"),\n',
+                "",
+            ),
+        ),
+        (STOCK, HANDLERS),
+        "purchase_order",
+    ),
+    Mutation(
+        "an expired order can be confirmed",
+        (Edit("orders/models.py", "        if self.is_expired(now):\n", "        if False:\n"),),
+        ("tests/orders/test_models.py", "tests/orders/test_expiry.py"),
+        "expired_order_cannot or ends_a_reservation",
+    ),
+    Mutation(
+        "stock of expired orders waits for the job",
+        (Edit("orders/commands.py", "    if short:\n", "    if False:\n"),),
+        ("tests/orders/test_expiry.py",),
+        "at_once or get_it_once",
+    ),
+    Mutation(
+        "the job waits for orders that others work on",
+        (Edit("orders/commands.py", "with_for_update(skip_locked=True)", "with_for_update()"),),
+        ("tests/orders/test_expiry.py",),
+        "does_not_wait",
+    ),
+    Mutation(
+        "the window to cancel never closes",
+        (
+            Edit(
+                "orders/models.py",
+                "if self.confirmed_at is not None and now - self.confirmed_at > window:",
+                "if False:",
+            ),
+        ),
+        ("tests/orders/test_models.py", "tests/orders/test_expiry.py"),
+        "window",
+    ),
+    Mutation(
+        "sales leave no trace in the ledger",
+        (
+            Edit(
+                "orders/stock.py",
+                "            for change in changes\n        ],",
+                '            for change in changes\n            if change.kind != "sale"\n        ],',
+            ),
+        ),
+        (HANDLERS,),
+        "confirmation",
+    ),
+    Mutation(
+        "a transaction that lost is not begun again",
+        (Edit("chassis/database.py", "attempts=self._attempts,", "attempts=1,"),),
+        (STOCK, "tests/orders/test_expiry.py"),
+        "being_taken or at_once",
+    ),
+    Mutation(
+        "a transaction that holds a connection takes another one",
+        (
+            Edit(
+                "chassis/database.py",
+                "            result = await work(session)\n",
+                "            result = await work(session)\n            await self.check()\n",
+            ),
+        ),
+        (PREDECESSOR,),
+        "hang",
+    ),
+    Mutation(
+        "the server chooses the index of a list",
+        (
+            Edit(
+                "orders/queries.py",
+                '    statement = statement.with_hint(Order, f"FORCE INDEX ({_index_for(query)})", "mysql")\n',
+                "",
+            ),
+        ),
+        ("tests/orders/test_queries.py",),
+        "deep_page",
+    ),
+)
+
+
+def main(words: list[str]) -> int:
+    """Run the mutations whose names have one of the words, or all; return the exit code."""
+    chosen = [each for each in MUTATIONS if not words or any(word in each.name for word in words)]
+    with TemporaryDirectory(prefix="b2b-mutations-") as folder, private_server(Path(folder)) as server:
+        tree = Path(folder) / "tree"
+        environment = os.environ | {"TEST_DATABASE_URL": server.url("")}
+        files = tuple(dict.fromkeys(file for mutation in chosen for file in mutation.files))
+        with copied(tree):
+            if red := failures(tree, Mutation("nothing changed", (), files), environment):
+                raise SystemExit(f"red without any mutation: {', '.join(red)}")
+        say("| without the guard | caught by |\n|---|---|")
+        survived = 0
+        for mutation in chosen:
+            with copied(tree):
+                for edit in mutation.edits:
+                    edit.apply(tree)
+                failed = failures(tree, mutation, environment)
+            survived += not failed
+            say(f"| {mutation.name} | {described(failed)} |")
+    return 1 if survived else 0
+
+
+@contextmanager
+def copied(tree: Path) -> Iterator[None]:
+    """A fresh copy of what the tests need."""
+    tree.mkdir()
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(ROOT / name, tree / name)
+    try:
+        yield
+    finally:
+        shutil.rmtree(tree)
+
+
+def failures(tree: Path, mutation: Mutation, environment: dict[str, str]) -> list[str]:
+    """Run the mutation's tests in the tree; return the names of those that are red."""
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "--show-capture=no", "-p", "no:cacheprovider"]
+    try:
+        result = subprocess.run(  # noqa: S603 - our own command
+            [*command, *mutation.arguments()],
+            cwd=tree,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return [f"nothing ended within {TIMEOUT_SECONDS} s"]
+    if result.returncode not in (0, 1):
+        raise SystemExit(f"pytest did not run: {mutation.name}\n{result.stdout}{result.stderr}")
+    red = re.findall(r"^(?:FAILED|ERROR) \S+::(\w+)", result.stdout, re.MULTILINE)
+    return list(dict.fromkeys(red))
+
+
+def described(failed: list[str]) -> str:
+    """The names for the table."""
+    if not failed:
+        return "**SURVIVED**"
+    more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+    return ", ".join(f"`{name}`" for name in failed[:SHOWN]) + more
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
