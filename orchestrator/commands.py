@@ -93,7 +93,6 @@ async def take_over_stale(session: AsyncSession, limit: int, lease: float) -> Se
     stale = (
         select(Saga)
         .where(Saga.status.in_(UNFINISHED), Saga.resume_at <= dialects.now())
-        .order_by(Saga.resume_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
@@ -101,11 +100,15 @@ async def take_over_stale(session: AsyncSession, limit: int, lease: float) -> Se
 
 
 async def take_over(session: AsyncSession, saga_id: str, lease: float) -> Saga | None:
-    """Lease this saga if it is unfinished and nobody works on it; None otherwise."""
+    """Lease this saga if it is unfinished and nobody works on it; None otherwise.
+
+    This is no attempt: however often its client repeats the request, the sweeper has as many.
+    """
     idle = select(Saga).where(
         Saga.id == saga_id, Saga.status.in_(UNFINISHED), Saga.lease_until <= dialects.now()
     )
-    taken = await _lease(session, (await session.scalars(idle.with_for_update())).all(), lease)
+    found = (await session.scalars(idle.with_for_update())).all()
+    taken = await _lease(session, found, lease, attempts=0)
     return taken[0] if taken else None
 
 
@@ -128,8 +131,10 @@ async def retry_saga(session: AsyncSession, saga_id: str, lease: float) -> Saga:
     return leased
 
 
-async def _lease(session: AsyncSession, sagas: Sequence[Saga], lease: float) -> Sequence[Saga]:
-    """Make the caller the owner of locked sagas: a new token, a new lease, one attempt more."""
+async def _lease(
+    session: AsyncSession, sagas: Sequence[Saga], lease: float, *, attempts: int = 1
+) -> Sequence[Saga]:
+    """Make the caller the owner of locked sagas: a new token, a new lease, so many attempts more."""
     if not sagas:
         return []
     later = dialects.seconds_from_now(lease)
@@ -138,13 +143,16 @@ async def _lease(session: AsyncSession, sagas: Sequence[Saga], lease: float) -> 
         update(Saga)
         .where(Saga.id.in_([saga.id for saga in sagas]))
         .values(
-            lease_token=Saga.lease_token + 1, lease_until=later, resume_at=later, attempts=Saga.attempts + 1
+            lease_token=Saga.lease_token + 1,
+            lease_until=later,
+            resume_at=later,
+            attempts=Saga.attempts + attempts,
         ),
     )
     session.expunge_all()
     for saga in sagas:
         saga.lease_token += 1
-        saga.attempts += 1
+        saga.attempts += attempts
     return sagas
 
 

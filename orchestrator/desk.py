@@ -124,7 +124,12 @@ async def _why_not(request: web.Request, ticket: Ticket) -> Problem:
     async with request.app[DATABASE].read() as session:
         saga = await queries.get_saga(session, ticket.saga_id)
     if ticket.twin and saga.status in UNFINISHED and not saga.is_paused:
-        return KeyInProgress("The first request with this key is still running; ask again in a moment.")
+        return KeyInProgress(
+            "The first request with this key is still running; ask again in a moment.",
+            headers={"Location": answers.saga_url(saga.id)},
+            saga_id=saga.id,
+            saga=answers.saga_url(saga.id),
+        )
     return answers.unfinished(saga)
 
 

@@ -30,7 +30,10 @@ class Settings(settings.Settings):
         30, description="seconds a replica may be silent before another takes its saga over"
     )
     saga_attempts: int = Field(
-        20, ge=1, le=1000, description="times a saga is taken up before it needs attention"
+        1440,
+        ge=1,
+        le=100_000,
+        description="times the sweeper tries a saga before it needs attention; about a day by default",
     )
     sweep_every: Seconds = Field(2, description="seconds between two looks for sagas to take over")
 

@@ -8,6 +8,7 @@ private one that lives as long as the test session.
 import json
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from io import StringIO
@@ -28,6 +29,10 @@ from chassis.process import Runner
 from chassis.settings import Settings, parse_database_url
 from chassis.telemetry import logs, traces
 from dev.mariadb import private_server
+
+# A shell starts its background jobs with SIGINT ignored, and so would be every process of the tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest.register_assert_rewrite("tests.client", "tests.orchestrator.shop")
 

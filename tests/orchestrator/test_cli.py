@@ -72,10 +72,9 @@ async def test_sagas_are_filtered_by_their_state_and_limited(
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_a_saga_that_needs_attention_says_why(shop: Shop, database_url: DatabaseUrl) -> None:
     body = await shop.basket()
-    orchestrator = await shop.replica(peer_deadline=0.1, saga_attempts=1)
+    orchestrator = await shop.replica(peer_deadline=0.1, saga_attempts=1, sweep_every=0.05)
     shop.to_orders.down = True
-    for _ in range(2):
-        await orchestrator.job(body)
+    await orchestrator.ended((await orchestrator.job(body)).json["saga_id"])
 
     listed = await sagas(database_url(Settings))
 
