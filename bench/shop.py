@@ -63,7 +63,7 @@ class Shop:
             missing = min(count - len(subjects), _BATCH)
             product_ids = [subject.product_id for subject in islice(self.without_orders(products), missing)]
             subjects += await self._database.transact(
-                lambda session, ids=product_ids: _copy(session, original, ids)  # type: ignore[misc]
+                lambda session, ids=product_ids: _copy(session, original, ids)  # type: ignore[misc]  # bound as a default
             )
         return subjects
 

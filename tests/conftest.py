@@ -37,8 +37,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 pytest.register_assert_rewrite("tests.client", "tests.orchestrator.shop")
 
 from tests.client import HOST, Client, Serve  # noqa: E402 - after the line above
-from tests.databases import Databases, DatabaseUrl, MakeSettings, MariaDB, S, SQLite, on_database  # noqa: E402
-from tests.observed import LogLines  # noqa: E402
+from tests.databases import Databases, DatabaseUrl, MakeSettings, MariaDB, S, SQLite, on_database  # noqa: E402 - as above
+from tests.observed import LogLines  # noqa: E402 - as above
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], Any]]:

@@ -157,7 +157,7 @@ def test_settings_cannot_be_changed() -> None:
     loaded = Settings()
 
     with pytest.raises(ValidationError):
-        loaded.port = 1  # type: ignore[misc]
+        loaded.port = 1  # type: ignore[misc]  # that it cannot be assigned is the point
 
 
 @pytest.mark.parametrize("url", ["ftp://orders", "orders:3002", "http://", "//orders"])

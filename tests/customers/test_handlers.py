@@ -333,7 +333,7 @@ async def test_a_stranger_is_refused_before_any_database_work(
 async def test_an_operation_costs_a_fixed_number_of_statements(client: Client, app: web.Application) -> None:
     async def cost(call: object) -> list[str]:
         with statements_sent(app[DATABASE]) as statements:
-            await call  # type: ignore[misc]
+            await call  # type: ignore[misc]  # calls of several kinds
         return [statement.split()[0] for statement in statements]
 
     customer = await created(client)
