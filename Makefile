@@ -10,10 +10,10 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint types format docs bench lock clean
+.PHONY: help setup demo up test mutations lint types format docs bench lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## Create the environment in .venv (the other targets do it when they need it)
 
@@ -29,6 +29,9 @@ up: $(READY) ## Keep the three services running with sample products, until Ctrl
 
 test: lint types ## Lint, types, import contracts and the whole test suite
 	$(RUN) -m pytest $(ARGS)
+
+mutations: $(READY) ## Take each guard away and see which test notices; takes a quarter of an hour
+	@$(RUN) -m tests.mutations $(ARGS)
 
 lint: $(READY) ## Style and import contracts
 	$(RUN) -m ruff check .

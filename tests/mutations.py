@@ -182,8 +182,8 @@ MUTATIONS = (
                 "chassis/dialects.py", 'isolation_level="READ COMMITTED"', 'isolation_level="REPEATABLE READ"'
             ),
         ),
-        (STOCK, CONCURRENCY, IDEMPOTENCY),
-        "mariadb",
+        ("tests/orders/test_expiry.py",),
+        "hold_up",
     ),
     Mutation(
         "SQLite's writers begin without the lock",

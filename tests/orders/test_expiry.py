@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import dialects
 from orders import commands
-from tests.client import refused
+from tests.client import Reply, refused
 from tests.observed import Sample
 from tests.orders.shop import ORDERS, Level, OpenShop, Shop, until
 
@@ -217,6 +218,21 @@ async def test_the_job_does_not_wait_for_orders_that_others_work_on(shop: Shop) 
 
     assert canceled == 1
     assert await statuses(shop, busy, idle) == ["CREATED", "CANCELED"]
+
+
+@pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+async def test_the_job_does_not_hold_up_new_orders(open_shop: OpenShop) -> None:
+    shop = await open_shop(db_lock_timeout=1, db_attempts=1)
+    held, other = await shop.product(), await shop.product()
+    await expire(shop, await shop.created({held: 1}))
+
+    async def during_the_job(session: AsyncSession) -> Reply:
+        assert await commands.expire_orders(session) == 1
+        return await shop.create({other: 1})
+
+    reply = await shop.database.transact(during_the_job)
+
+    assert reply.status == 201
 
 
 # --- the window to cancel -----------------------------------------------------------------------
