@@ -80,23 +80,23 @@ async def test_200_orders_at_once_for_a_stock_of_100_reserve_and_sell_exactly_10
     }
 
 
-async def test_200_buyers_at_once_of_a_stock_of_100_buy_exactly_100(shop: Shop) -> None:
-    product_id = await shop.product(stock=100)
+async def test_100_buyers_at_once_of_a_stock_of_50_buy_exactly_50(shop: Shop) -> None:
+    product_id = await shop.product(stock=50)
 
     async def buy(number: int) -> Reply:
         reply = await shop.create({product_id: 1}, key=f"create-{number}")
         return await shop.confirm(reply.json["data"]["id"]) if reply.status == 201 else reply
 
-    bought = await together(buy(number) for number in range(200))
+    bought = await together(buy(number) for number in range(100))
 
-    assert bought == {"CONFIRMED": 100, "stock.insufficient": 100}
+    assert bought == {"CONFIRMED": 50, "stock.insufficient": 50}
     assert await shop.level(product_id) == Level(stock=0, reserved=0)
-    assert len(await orders_in(shop, "CONFIRMED")) == await shop.count(Order) == 100
+    assert len(await orders_in(shop, "CONFIRMED")) == await shop.count(Order) == 50
 
 
 async def test_what_is_reserved_is_sold_however_many_try_to_count_it_out(shop: Shop) -> None:
-    product_id = await shop.product(stock=45)
-    orders = [await shop.created({product_id: 1}) for _ in range(40)]
+    product_id = await shop.product(stock=25)
+    orders = [await shop.created({product_id: 1}) for _ in range(20)]
 
     answers = await together(
         request
@@ -104,53 +104,53 @@ async def test_what_is_reserved_is_sold_however_many_try_to_count_it_out(shop: S
         for request in (shop.confirm(order_id), shop.adjust_stock(product_id, -1))
     )
 
-    assert answers == {"CONFIRMED": 40, "ADJUSTED": 5, "stock.insufficient": 35}
+    assert answers == {"CONFIRMED": 20, "ADJUSTED": 5, "stock.insufficient": 15}
     assert await shop.level(product_id) == Level(stock=0, reserved=0)
 
 
 async def test_the_stock_of_expired_orders_goes_to_those_who_ask_for_it(shop: Shop) -> None:
-    product_id = await shop.product(stock=30)
-    expired = [await shop.created({product_id: 1}) for _ in range(30)]
+    product_id = await shop.product(stock=20)
+    expired = [await shop.created({product_id: 1}) for _ in range(20)]
     for order_id in expired:
         await shop.set_order(order_id, expires_at=dialects.now())
 
     confirming = together(shop.confirm(order_id) for order_id in expired)
-    creating = together(shop.create({product_id: 1}) for _ in range(60))
+    creating = together(shop.create({product_id: 1}) for _ in range(40))
     confirmed, created, _ = await asyncio.gather(confirming, creating, commands.expire_all(shop.database))
 
-    assert confirmed.total() == confirmed["order.expired"] + confirmed["order.not_confirmable"] == 30
-    assert created == {"CREATED": 30, "stock.insufficient": 30}
-    assert await shop.level(product_id) == Level(stock=30, reserved=30)
+    assert confirmed.total() == confirmed["order.expired"] + confirmed["order.not_confirmable"] == 20
+    assert created == {"CREATED": 20, "stock.insufficient": 20}
+    assert await shop.level(product_id) == Level(stock=20, reserved=20)
 
 
 # --- against each other -------------------------------------------------------------------------
 
 
 async def test_orders_created_against_orders_canceled_lose_no_unit(shop: Shop) -> None:
-    product_id = await shop.product(stock=40)
-    orders = [await shop.created({product_id: 1}) for _ in range(40)]
+    product_id = await shop.product(stock=30)
+    orders = [await shop.created({product_id: 1}) for _ in range(30)]
 
     answers = await together(
         request for order_id in orders for request in (shop.create({product_id: 1}), shop.cancel(order_id))
     )
 
-    assert answers["CANCELED"] == 40
-    assert answers["CREATED"] + answers["stock.insufficient"] == 40
-    assert await shop.level(product_id) == Level(stock=40, reserved=answers["CREATED"])
+    assert answers["CANCELED"] == 30
+    assert answers["CREATED"] + answers["stock.insufficient"] == 30
+    assert await shop.level(product_id) == Level(stock=30, reserved=answers["CREATED"])
 
 
 async def test_orders_confirmed_against_being_canceled_move_each_unit_once(shop: Shop) -> None:
-    product_id = await shop.product(stock=40)
-    orders = [await shop.created({product_id: 1}) for _ in range(40)]
+    product_id = await shop.product(stock=30)
+    orders = [await shop.created({product_id: 1}) for _ in range(30)]
 
     answers = await together(
         request for order_id in orders for request in (shop.confirm(order_id), shop.cancel(order_id))
     )
 
-    assert answers["CANCELED"] == 40
-    assert answers["CONFIRMED"] + answers["order.not_confirmable"] == 40
+    assert answers["CANCELED"] == 30
+    assert answers["CONFIRMED"] + answers["order.not_confirmable"] == 30
     assert await orders_in(shop, "CANCELED") == orders[::-1]
-    assert await shop.level(product_id) == Level(stock=40, reserved=0)
+    assert await shop.level(product_id) == Level(stock=30, reserved=0)
     kinds = Counter(kind for kind, _, _ in await shop.ledger(product_id))
     assert kinds["sale"] == kinds["return"] == answers["CONFIRMED"]
     assert kinds["release"] == answers["order.not_confirmable"]
@@ -174,7 +174,7 @@ async def test_crossed_baskets_never_deadlock(shop: Shop) -> None:
     products = [await shop.product(stock=10_000) for _ in range(4)]
     baskets = [products, products[::-1], products[1:] + products[:1], products[:2], products[1::-1]]
 
-    created = await together(shop.create(dict.fromkeys(basket, 1)) for basket in 12 * baskets)
+    created = await together(shop.create(dict.fromkeys(basket, 1)) for basket in 8 * baskets)
     orders = await orders_in(shop, "CREATED")
     moved = await together(
         step(order_id)
@@ -182,14 +182,13 @@ async def test_crossed_baskets_never_deadlock(shop: Shop) -> None:
         for step in ([shop.confirm, shop.cancel] if number % 2 else [shop.confirm])
     )
 
-    assert created == {"CREATED": 60}
-    assert moved["CANCELED"] == 30
-    assert moved["CONFIRMED"] + moved["order.not_confirmable"] == 60
+    assert created == {"CREATED": 40}
+    assert moved["CANCELED"] == 20
+    assert moved["CONFIRMED"] + moved["order.not_confirmable"] == 40
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_whatever_happens_at_once_every_unit_is_accounted_for(shop: Shop, seed: int) -> None:
-    rng = random.Random(seed)  # noqa: S311 - not for secrets
+async def test_whatever_happens_at_once_every_unit_is_accounted_for(shop: Shop) -> None:
+    rng = random.Random(1)  # noqa: S311 - not for secrets
     products = [await shop.product(stock=40) for _ in range(5)]
     orders = [await shop.created(dict.fromkeys(rng.sample(products, 2), 1)) for _ in range(20)]
     for order_id in orders[:5]:
