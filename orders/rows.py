@@ -96,6 +96,11 @@ async def insert_orders(
     """
     if not created:
         return
+    for (order, _), order_id in zip(
+        created, await dialects.next_ids(session, Order.id, len(created)), strict=True
+    ):
+        if order_id is not None:
+            order.id = order_id
     session.add_all(order for order, _ in created)
     try:
         await session.flush()

@@ -114,8 +114,6 @@ async def by_command(shop: Shop, orders: int) -> dict[str, int]:
     return {"create": await count(create), "confirm": await count(confirm), "cancel": await count(cancel)}
 
 
-# SQLite has no wire to save on: orders are inserted one by one there, for want of an ordered RETURNING.
-@pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
 async def test_a_list_of_64_orders_takes_as_many_statements_as_a_list_of_1(shop: Shop) -> None:
     await by_command(shop, 1)
 
