@@ -16,6 +16,7 @@ from chassis.middlewares import cors, observe, problems
 from chassis.probes import build_admin_app
 from chassis.routes import Routes
 from chassis.settings import Settings
+from chassis.telemetry.loop import watch_loop
 from chassis.telemetry.metrics import BUILD_INFO
 
 ADMIN = web.AppKey("admin", web.Application)
@@ -46,6 +47,7 @@ def build_app(
     describe = partial(openapi.document, settings.service, description, (own, *routes))
     openapi.add_routes(app, settings.service, describe)
 
+    app.cleanup_ctx.append(watch_loop)
     app.cleanup_ctx.append(_schema_and_connections)
     if keys is not None:
         app[KEYS] = Keys(settings.service, database, keys)

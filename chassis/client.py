@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import stamina
@@ -21,9 +23,11 @@ from opentelemetry.trace import Span
 
 from chassis import __version__, correlation
 from chassis.errors import KeyInProgress, PeerBroken, PeerProblem, PeerTimeout, PeerUnavailable, RouteNotFound
+from chassis.telemetry.metrics import HTTP_CLIENT_DURATION
 
 _MAX_ANSWER_BYTES = 8_388_608
 _RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PORTS = {"http": 80, "https": 443}
 _MISDIRECTED = frozenset({301, 302, 303, 307, 308, 405})
 _resends: ContextVar[int] = ContextVar("resends", default=0)
 
@@ -55,6 +59,8 @@ class Peer:
         self.name = name
         self._session = session
         self._base_url = base_url
+        parts = urlsplit(base_url)
+        self.address, self.port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
         self._timeout = aiohttp.ClientTimeout(total=attempt_seconds)
         self._deadline = deadline_seconds
 
@@ -94,6 +100,21 @@ class Peer:
         raise AssertionError("the loop above returns or raises")  # pragma: no cover - for the type checker
 
     async def _attempt(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> PeerAnswer:  # noqa: ANN401 - JSON
+        """Call once, and put it into the metrics: by its status, or by the reason why there is none."""
+        started, status, error_type = perf_counter(), "", ""
+        try:
+            answer = await self._exchange(method, path, headers, body)
+        except PeerProblem as problem:
+            error_type = problem.code
+            raise
+        else:
+            status = str(answer.status)
+            return answer
+        finally:
+            labels = (method, self.address, self.port, status, error_type)
+            HTTP_CLIENT_DURATION.labels(*labels).observe(perf_counter() - started)
+
+    async def _exchange(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> PeerAnswer:  # noqa: ANN401 - JSON
         try:
             async with self._session.request(
                 method,

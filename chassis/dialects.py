@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -39,6 +39,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from chassis.telemetry.pools import ObservedPool, observe_pool
 
 # --- column types -------------------------------------------------------------------------------
 
@@ -235,12 +237,14 @@ def create_engines(
     if url.get_backend_name() == "sqlite":
         if url.database is not None:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        readers = _sqlite_engine(url, "BEGIN", pool_size, pool_timeout, lock_timeout)
-        writers = _sqlite_engine(url, "BEGIN IMMEDIATE", 1, pool_timeout, lock_timeout)
+        readers = _sqlite_engine(url, "readers", pool_size, pool_timeout, lock_timeout)
+        writers = _sqlite_engine(url, "writers", 1, pool_timeout, lock_timeout)
         return readers, writers
     engine = create_async_engine(
         url,
         isolation_level="READ COMMITTED",
+        poolclass=ObservedPool,
+        pool_logging_name="all",
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,
@@ -255,13 +259,23 @@ def create_engines(
             "/*M! , in_predicate_conversion_threshold = 0 */",
         },
     )
+    observe_pool(engine.sync_engine, pool_size)
     return engine, engine
 
 
 def _sqlite_engine(
-    url: URL, begin: str, pool_size: int, pool_timeout: float, lock_timeout: int
+    url: URL, name: Literal["readers", "writers"], pool_size: int, pool_timeout: float, lock_timeout: int
 ) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=pool_timeout)
+    begin = "BEGIN IMMEDIATE" if name == "writers" else "BEGIN"
+    engine = create_async_engine(
+        url,
+        poolclass=ObservedPool,
+        pool_logging_name=name,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=pool_timeout,
+    )
+    observe_pool(engine.sync_engine, pool_size)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's connection

@@ -21,7 +21,7 @@ from chassis.errors import PeerProblem, Problem
 from chassis.http import Answer
 from chassis.idempotency import KEYS, Key, Keys
 from chassis.telemetry import traces
-from chassis.telemetry.metrics import SAGA_COMPENSATIONS, SAGA_STEP_DURATION, SAGAS
+from chassis.telemetry.metrics import SAGA_COMPENSATIONS, SAGA_OLDEST, SAGA_STEP_DURATION, SAGAS
 from orchestrator import commands, queries
 from orchestrator.commands import LeaseLost
 from orchestrator.errors import PeerRefusal
@@ -91,8 +91,10 @@ class Driver:
             for saga in stale:
                 self.launch(saga, detached=True)
         async with self._database.read() as session:
-            for status, count in (await queries.count_unfinished(session)).items():
-                SAGAS.labels(status).set(count)
+            unfinished = await queries.unfinished(session)
+        for status, found in unfinished.items():
+            SAGAS.labels(status).set(found.count)
+        SAGA_OLDEST.set(max(found.oldest for found in unfinished.values()))
 
     def launch(self, saga: Saga, *, detached: bool) -> None:
         """Drive a saga that is leased to this process.

@@ -1,10 +1,12 @@
 """Everything that only reads."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chassis import dialects
 from orchestrator.errors import SagaNotFound
 from orchestrator.models import UNFINISHED, Saga, Status
 from orchestrator.schemas import FindSagas
@@ -36,9 +38,24 @@ async def find_sagas(session: AsyncSession, query: FindSagas) -> Sequence[Saga]:
     return (await session.scalars(statement)).all()
 
 
-async def count_unfinished(session: AsyncSession) -> dict[str, int]:
-    """How many sagas are in each state that has no answer yet."""
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Sagas in one state that has no answer yet; `oldest` is the age of the oldest one, in seconds."""
+
+    count: int
+    oldest: float
+
+
+async def unfinished(session: AsyncSession) -> dict[Status, Unfinished]:
+    """How many sagas wait for their end in each state, and since when, by the database's clock."""
     waiting = (*UNFINISHED, Status.NEEDS_ATTENTION)
-    statement = select(Saga.status, func.count()).where(Saga.status.in_(waiting)).group_by(Saga.status)
-    found = {str(status): count for status, count in await session.execute(statement)}
-    return {status: found.get(status, 0) for status in waiting}
+    statement = (
+        select(Saga.status, func.count(), func.min(Saga.created_at), dialects.now())
+        .where(Saga.status.in_(waiting))
+        .group_by(Saga.status)
+    )
+    found = {
+        Status(status): Unfinished(count, (now - since).total_seconds())
+        for status, count, since, now in await session.execute(statement)
+    }
+    return {status: found.get(status, Unfinished(0, 0.0)) for status in waiting}

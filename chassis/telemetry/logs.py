@@ -62,7 +62,9 @@ def set_up(service: str, version: str, level: str, form: Literal["auto", "json",
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "urllib3", "opentelemetry"):
+    # SQLAlchemy's pool logs by the name of our class of it.
+    pools = "chassis.telemetry.pools"
+    for chatty in ("asyncio", "aiosqlite", "alembic", "sqlalchemy", pools, "urllib3", "opentelemetry"):
         logging.getLogger(chatty).setLevel("WARNING")
     logging.getLogger("asyncmy").setLevel("ERROR")  # it logs the server's notes on DDL as warnings
     structlog.configure(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -17,17 +17,26 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 
 from chassis.telemetry import traces
-from chassis.telemetry.metrics import DB_DURATION
+from chassis.telemetry.metrics import DB_DURATION, LOCK_WAIT
 
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+`?(\w+)`?", re.IGNORECASE)
+_LOCKS = re.compile(r"\bFOR UPDATE\b|^BEGIN IMMEDIATE", re.IGNORECASE)
 _OPEN = "b2b_statement"
 
 
+class Summary(NamedTuple):
+    """A statement in short, for instance `("SELECT", "orders", True)`."""
+
+    operation: str
+    table: str
+    locks: bool
+
+
 @lru_cache(maxsize=512)
-def _summary(statement: str) -> tuple[str, str]:
-    """The operation and the table of a statement, for instance `("SELECT", "orders")`."""
+def _summary(statement: str) -> Summary:
     table = _TABLE.search(statement)
-    return statement.split(None, 1)[0].upper(), table.group(1) if table else "none"
+    operation = statement.split(None, 1)[0].upper()
+    return Summary(operation, table.group(1) if table else "none", _LOCKS.search(statement) is not None)
 
 
 def observe_statements(engine: Engine) -> None:
@@ -43,7 +52,8 @@ def observe_statements(engine: Engine) -> None:
         _context: object,
         _many: object,
     ) -> None:
-        operation, table = _summary(statement)
+        summary = _summary(statement)
+        operation, table, _ = summary
         span: Span = trace.INVALID_SPAN
         if trace.get_current_span().is_recording():  # a probe's statement alone is no trace
             attributes = {
@@ -55,7 +65,7 @@ def observe_statements(engine: Engine) -> None:
             span = traces.tracer.start_span(
                 f"{operation} {table}", kind=SpanKind.CLIENT, attributes=attributes
             )
-        connection.info[_OPEN] = (span, operation, table, perf_counter())
+        connection.info[_OPEN] = (span, summary, perf_counter())
 
     @event.listens_for(engine, "after_cursor_execute")
     def _after(
@@ -75,13 +85,17 @@ def observe_statements(engine: Engine) -> None:
 
 
 def _end(info: dict[Any, Any], error: BaseException | None = None) -> None:
-    opened: tuple[Span, str, str, float] | None = info.pop(_OPEN, None)
+    opened: tuple[Span, Summary, float] | None = info.pop(_OPEN, None)
     if opened is None:
         return
-    span, operation, table, started = opened
-    DB_DURATION.labels(operation, table).observe(perf_counter() - started)
+    span, (operation, table, locks), started = opened
+    seconds = perf_counter() - started
+    error_type = "" if error is None else type(error).__name__
+    DB_DURATION.labels(operation, table, error_type).observe(seconds)
+    if locks:
+        LOCK_WAIT.labels(table).observe(seconds)
     if error is not None:
-        span.set_attribute("error.type", type(error).__name__)
+        span.set_attribute("error.type", error_type)
         span.set_status(Status(StatusCode.ERROR))
     span.end()
 
@@ -89,9 +103,14 @@ def _end(info: dict[Any, Any], error: BaseException | None = None) -> None:
 @contextmanager
 def commit(bind: Any) -> Iterator[None]:  # noqa: ANN401 - an Engine or a Connection
     """The span and duration of the COMMIT inside the block."""
-    started = perf_counter()
+    started, error_type = perf_counter(), ""
     system = "sqlite" if bind.dialect.name == "sqlite" else "mysql"
     attributes = {"db.system.name": system, "db.operation.name": "COMMIT"}
-    with traces.tracer.start_as_current_span("COMMIT", kind=SpanKind.CLIENT, attributes=attributes):
-        yield
-    DB_DURATION.labels("COMMIT", "none").observe(perf_counter() - started)
+    try:
+        with traces.tracer.start_as_current_span("COMMIT", kind=SpanKind.CLIENT, attributes=attributes):
+            yield
+    except Exception as error:
+        error_type = type(getattr(error, "orig", error)).__name__
+        raise
+    finally:
+        DB_DURATION.labels("COMMIT", "none", error_type).observe(perf_counter() - started)

@@ -16,6 +16,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import Link
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from chassis.telemetry.metrics import TARGET
+
 tracer = trace.get_tracer("b2b-orders")
 """The tracer of the chassis and the services; it finds the provider that `set_up` installs."""
 
@@ -35,6 +37,7 @@ def set_up(service: str, version: str) -> None:
     else:
         provider = TracerProvider(resource=resource, sampler=ALWAYS_OFF)
     trace.set_tracer_provider(provider)
+    TARGET.info({name.replace(".", "_"): str(value) for name, value in resource.attributes.items()})
 
 
 async def shut_down() -> None:

@@ -11,6 +11,7 @@ from chassis.client import HTTP, Peer
 from chassis.errors import PeerBroken, PeerProblem, PeerTimeout, PeerUnavailable
 from chassis.telemetry import traces
 from tests.client import HOST
+from tests.observed import Sample
 
 Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -242,3 +243,15 @@ async def test_calls_carry_the_correlation_id_and_continue_the_trace(peer: Peer,
         assert request.headers["baggage"] == "correlation_id=req-456"
     spans = {request.headers["traceparent"].split("-")[2] for request in fake.requests}
     assert len(spans) == 2
+
+
+async def test_each_attempt_is_measured_by_its_status_or_its_failure(peer: Peer, fake: FakePeer) -> None:
+    labels = {"http_request_method": "POST", "server_address": HOST, "server_port": str(peer.port)}
+    name = "http_client_request_duration_seconds_count"
+    answered = Sample(name, **labels, http_response_status_code="201", error_type="")
+    failed = Sample(name, **labels, http_response_status_code="", error_type="peer.unavailable")
+    fake.answers = [_json(503), _json(503), _json(201)]
+
+    await peer.post("/orders", {}, key="k-1", headers={})
+
+    assert (failed.moved, answered.moved) == (2, 1)

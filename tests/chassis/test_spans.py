@@ -8,8 +8,8 @@ from tests.chassis.sample import Counter, create_tables
 from tests.observed import Sample
 
 
-def _statements(operation: str, table: str) -> Sample:
-    labels = {"db_operation_name": operation, "db_collection_name": table}
+def _statements(operation: str, table: str, error_type: str = "") -> Sample:
+    labels = {"db_operation_name": operation, "db_collection_name": table, "error_type": error_type}
     return Sample("db_client_operation_duration_seconds_count", **labels)
 
 
@@ -27,8 +27,9 @@ async def test_statements_are_counted_by_operation_and_table_and_so_is_the_commi
     assert (selects.moved, updates.moved, commits.moved) == (1, 1, 1)
 
 
-async def test_a_statement_that_fails_is_counted_too(database: Database) -> None:
-    failed = _statements("SELECT", "no_such_table")
+async def test_a_statement_that_fails_is_counted_by_its_error(database: Database, backend: str) -> None:
+    error = "OperationalError" if backend == "sqlite" else "ProgrammingError"
+    failed = _statements("SELECT", "no_such_table", error)
 
     async def work(session: AsyncSession) -> None:
         await session.execute(text("SELECT 1 FROM no_such_table"))
@@ -37,3 +38,20 @@ async def test_a_statement_that_fails_is_counted_too(database: Database) -> None
         await database.transact(work)
 
     assert failed.moved == 1
+
+
+async def test_statements_that_take_locks_are_counted_apart(database: Database, backend: str) -> None:
+    await create_tables(database, c1=0)
+    locking = Sample("b2b_lock_wait_seconds_count", db_collection_name="none")  # SQLite's BEGIN IMMEDIATE
+    if backend == "mariadb":
+        locking = Sample("b2b_lock_wait_seconds_count", db_collection_name="counters")
+
+    async def work(session: AsyncSession) -> None:
+        await session.execute(select(Counter).with_for_update())
+        await session.execute(select(Counter))
+
+    await database.transact(work)
+    async with database.read() as session:
+        await session.execute(select(Counter))
+
+    assert locking.moved == 1

@@ -9,9 +9,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from chassis import dialects
 from chassis.database import Database
 from chassis.http import Answer
 from chassis.idempotency import Key, Keys, KeyTaken
@@ -487,9 +488,24 @@ async def test_the_sagas_without_an_answer_are_counted_by_state(replica: Replica
         await replica.start(f"key-{number}", status=status)
 
     async with replica.database.read() as session:
-        counted = await queries.count_unfinished(session)
+        found = await queries.unfinished(session)
 
+    counted = {status: of_status.count for status, of_status in found.items()}
     assert counted == {"RUNNING": 2, "COMPENSATING": 1, "NEEDS_ATTENTION": 1}
+
+
+async def test_the_age_of_unfinished_sagas_is_that_of_the_oldest_in_each_state(replica: Replica) -> None:
+    for number, hours in enumerate([1, 3, 2]):
+        saga = await replica.start(f"key-{number}")
+        since = dialects.seconds_from_now(-3600 * hours)
+        older = update(Saga).where(Saga.id == saga.id).values(created_at=since)
+        await replica.database.transact(lambda session, older=older: session.execute(older))
+
+    async with replica.database.read() as session:
+        found = await queries.unfinished(session)
+
+    assert found[Status.RUNNING].oldest // 3600 == 3
+    assert found[Status.COMPENSATING] == queries.Unfinished(0, 0.0)
 
 
 async def number_of_sagas(replica: Replica) -> int:
