@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 from opentelemetry.trace import SpanKind
 
-from chassis import __version__
+from chassis import __version__, failpoints
 from chassis.app import ADMIN
 from chassis.errors import HeadersTooLarge, InternalError, Problem, RequestMalformed
 from chassis.http import SETTINGS
@@ -36,6 +36,7 @@ def serve(settings: Settings, create_app: Callable[[], web.Application]) -> None
     """Run the service until SIGTERM or SIGINT; ends the process with a one-line reason if it cannot start."""
     logs.set_up(settings.service, __version__, settings.log_level, settings.log_format)
     traces.set_up(settings.service, __version__)
+    failpoints.arm(settings.failpoints)
     # Without it every counter has a second series, with the time of its creation.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # as the package ships it
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -22,6 +22,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from chassis import failpoints
+
 EX_CONFIG = 78
 EMBEDDED_TOKEN = "internal-service-token"  # noqa: S105 - the default on the embedded database only
 
@@ -107,6 +109,13 @@ class Settings(BaseSettings):
         7, ge=1, le=365, description="days a finished idempotency key is remembered"
     )
 
+    environment: Literal["development", "test", "staging", "production"] = Field(
+        "development", description="where it runs; `production` refuses what only tests need"
+    )
+    failpoints: str = Field(
+        "", description="for tests: where the process fails on purpose, see `chassis/failpoints.py`"
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _split_origins(cls, data: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +133,14 @@ class Settings(BaseSettings):
         if not embedded:
             raise ValueError("wants a secret, the same in all services, when the database is a real one")
         return SecretStr(EMBEDDED_TOKEN)
+
+    @field_validator("failpoints")
+    @classmethod
+    def _check_failpoints(cls, value: str, info: ValidationInfo) -> str:
+        if value and info.data.get("environment") == "production":
+            raise ValueError("wants nothing when ENVIRONMENT is production")
+        failpoints.parse(value)
+        return value
 
     @property
     def sqlalchemy_url(self) -> URL:

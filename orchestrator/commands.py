@@ -13,7 +13,7 @@ from chassis import dialects
 from chassis.database import changed
 from chassis.http import Answer
 from chassis.idempotency import Key, Keys
-from orchestrator import answers
+from orchestrator import answers, failpoints
 from orchestrator.errors import SagaNotFound, SagaNotRetryable
 from orchestrator.models import UNFINISHED, Base, Saga, Status
 
@@ -74,6 +74,7 @@ async def write_saga(session: AsyncSession, saga: Saga, keys: Keys, lease: float
     if not saga.is_over:
         return None
     answer = answers.final_answer(saga)
+    await failpoints.SAGA_ENDED()
     await keys.keep(session, saga.key_scope, saga.key_value, answer)
     return answer
 

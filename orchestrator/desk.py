@@ -16,7 +16,7 @@ from chassis.errors import KeyInProgress, Problem
 from chassis.http import Answer
 from chassis.idempotency import KEY, KEYS, REPLAYED, Key, KeyTaken
 from chassis.telemetry import traces
-from orchestrator import answers, queries
+from orchestrator import answers, failpoints, queries
 from orchestrator.driver import DRIVER
 from orchestrator.models import UNFINISHED, Saga, Status, Step
 from orchestrator.schemas import AcceptedView, CreateAndConfirmOrder
@@ -53,6 +53,7 @@ async def create_and_confirm(request: web.Request, body: CreateAndConfirmOrder) 
     answer = await _wait(request, ticket)
     if answer is None:
         raise await _why_not(request, ticket)
+    await failpoints.SAGA_ANSWERED()
     return _replayed(request, answer) if ticket.twin else answer
 
 

@@ -22,7 +22,7 @@ from chassis.http import Answer
 from chassis.idempotency import KEYS, Key, Keys
 from chassis.telemetry import traces
 from chassis.telemetry.metrics import SAGA_COMPENSATIONS, SAGA_OLDEST, SAGA_STEP_DURATION, SAGAS
-from orchestrator import commands, queries
+from orchestrator import commands, failpoints, queries
 from orchestrator.commands import LeaseLost
 from orchestrator.errors import PeerRefusal
 from orchestrator.models import UNFINISHED, Saga, Status, Step
@@ -57,6 +57,7 @@ class Driver:
         await self._database.transact(
             lambda session: commands.start_saga(session, saga, self._keys, key, self._lease)
         )
+        await failpoints.SAGA_COMMITTED()
         self.launch(saga, detached=detached)
 
     async def take_over(self, saga_id: str) -> bool:
@@ -88,6 +89,8 @@ class Driver:
             stale = await self._database.transact(
                 lambda session: commands.take_over_stale(session, room, self._lease)
             )
+            if stale:
+                await failpoints.SWEEPER_LEASED()
             for saga in stale:
                 self.launch(saga, detached=True)
         async with self._database.read() as session:
@@ -137,10 +140,12 @@ class Driver:
                 saga.give_up(f"No end after {self._settings.saga_attempts} attempts.")
                 await self._write(saga)
             while saga.status in UNFINISHED and saga.step is not None:
-                if not await self._take(saga, Step(saga.step)):
+                step = Step(saga.step)
+                if not await self._take(saga, step):
                     await self._pause(saga)
                     break
                 answer = await self._write(saga)
+                await failpoints.RECORDED[step]()
         except LeaseLost:
             log.warning("saga was taken over by another replica", saga_id=saga.id)
         except Problem as problem:

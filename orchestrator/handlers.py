@@ -7,7 +7,7 @@ from chassis.database import DATABASE
 from chassis.http import Answer, One
 from chassis.pagination import Page
 from chassis.routes import Routes
-from orchestrator import desk, queries
+from orchestrator import desk, failpoints, queries
 from orchestrator.answers import JOB_MEMBERS, JOB_PATH, saga_url
 from orchestrator.driver import DRIVER
 from orchestrator.errors import KNOWN, SagaNeedsAttention, SagaNotFound, SagaNotRetryable, SagaUnfinished
@@ -30,6 +30,7 @@ async def create_and_confirm_order(request: web.Request, body: CreateAndConfirmO
     answer. A refused confirmation is compensated before you are told. With `Prefer: respond-async`
     the answer is 202 at once, with the address of the saga to look at.
     """
+    await failpoints.REQUEST_PARSED()
     if body.correlation_id is not None and correlation.HEADER not in request.headers:
         correlation.adopt(body.correlation_id)
     return await desk.create_and_confirm(request, body)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from chassis.client import HTTP, Peer, PeerAnswer
 from chassis.errors import PeerBroken, PeerProblem, PeerUnavailable
+from orchestrator import failpoints
 from orchestrator.errors import CustomerInactive, PeerRefusal
 from orchestrator.models import Saga, Step
 from orchestrator.schemas import CustomerView, OrderView
@@ -38,7 +39,9 @@ class Peers:
 
     async def take(self, step: Step, saga: Saga) -> Done:
         """Take a step of the saga."""
+        await failpoints.BEFORE[step]()
         answer = await self._call(step, saga)
+        await failpoints.UNREAD[step]()
         try:
             return Done(_snapshot(step, answer), answer.attempts)
         except (PeerRefusal, PeerProblem) as problem:

@@ -31,6 +31,7 @@ from orders.errors import (
     PurchaseOrderTaken,
     StockInsufficient,
 )
+from orders.failpoints import COMMITTED
 from orders.metrics import count_order, count_refusal
 from orders.models import Order
 from orders.schemas import CancelOrder, CreateOrder, FindOrders, OrderDetail, OrderView
@@ -67,7 +68,10 @@ async def create_order(request: web.Request, body: CreateOrder) -> Answer:
     ttl = timedelta(seconds=request.app[SETTINGS].reservation_ttl)
     new = NewOrder(body.customer_id, body.quantities(), body.purchase_order_number, ttl)
     work = _step(commands.create_orders, new, "created")
-    return await once(request, work, before=lambda: request.app[CUSTOMERS].require_active(body.customer_id))
+    asked = request.app[CUSTOMERS]
+    answer = await once(request, work, before=lambda: asked.require_active(body.customer_id))
+    await COMMITTED["created"]()
+    return answer
 
 
 @routes.post(
@@ -78,7 +82,9 @@ async def create_order(request: web.Request, body: CreateOrder) -> Answer:
 )
 async def confirm_order(request: web.Request, order_id: Id) -> Answer:
     """Turn an order's reservation into a sale."""
-    return await once(request, _step(commands.confirm_orders, order_id, "confirmed"))
+    answer = await once(request, _step(commands.confirm_orders, order_id, "confirmed"))
+    await COMMITTED["confirmed"]()
+    return answer
 
 
 @routes.post(
@@ -94,9 +100,10 @@ async def cancel_order(request: web.Request, order_id: Id, body: CancelOrder) ->
     changes nothing.
     """
     window = timedelta(seconds=request.app[SETTINGS].cancel_window)
-    return await once(
-        request, _step(commands.cancel_orders, Cancellation(order_id, body.reason, window), "canceled")
-    )
+    cancellation = Cancellation(order_id, body.reason, window)
+    answer = await once(request, _step(commands.cancel_orders, cancellation, "canceled"))
+    await COMMITTED["canceled"]()
+    return answer
 
 
 @routes.get(f"{PREFIX}/find-all", answers={200: Page[OrderView]})
