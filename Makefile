@@ -45,7 +45,7 @@ format: $(READY) ## Put the sources into shape
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-docs: $(READY) ## Write the README's tables from the code
+docs: $(READY) ## Write the tables of the documents from the code
 	$(RUN) -m dev.docs
 
 bench: $(READY) ## Measure the services on MariaDB beside the bare driver; writes bench.json

@@ -1,11 +1,13 @@
-"""Writes the tables of README.md that come from the code: endpoints and settings.
+"""Writes the tables of the documents that come from the code: endpoints, settings, metrics.
 
 `make docs` writes them; a test checks that they are what the code says now.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
@@ -14,12 +16,15 @@ import orchestrator.settings
 import orders.settings
 from chassis.routes import Routes
 from chassis.settings import Settings
+from chassis.telemetry import metrics as registry
 from customers import handlers as customers_handlers
 from orchestrator import handlers as orchestrator_handlers
 from orders import handlers as orders_handlers
 from orders import product_handlers
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+TELEMETRY = ROOT / "docs" / "telemetry.md"
 
 SERVICES: dict[str, tuple[type[Settings], list[Routes]]] = {
     "customers": (customers.settings.Settings, [customers_handlers.routes]),
@@ -85,25 +90,46 @@ def _shown(default: object) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`" if default != "" else ""
 
 
-def written(text: str) -> str:
-    """The text with its marked tables replaced."""
-    for name, table in (("endpoints", endpoints()), ("settings", settings())):
+def metrics() -> str:
+    """Every metric: its type, labels and meaning; the name ends with the unit."""
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for metric in vars(registry).values():
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            name = f"{family.name}{_SUFFIXES.get(family.type, '')}"
+            labels = " ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001 - nothing public tells
+            lines.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join(lines)
+
+
+_SUFFIXES = {"counter": "_total", "info": "_info"}
+DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
+    README: {"endpoints": endpoints, "settings": settings},
+    TELEMETRY: {"metrics": metrics},
+}
+"""The tables of each document, by the name of the place that they stand in."""
+
+
+def written(document: Path) -> str:
+    """The text of the document with its marked tables replaced."""
+    text = document.read_text()
+    for name, table in DOCUMENTS[document].items():
         before, begin, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
         if not begin or not end:
-            raise SystemExit(f"README.md needs one place <!-- {name} --> … <!-- /{name} -->")
-        text = f"{before}{begin}{table}\n{end}{after}"
+            raise SystemExit(f"{document.name} needs one place <!-- {name} --> … <!-- /{name} -->")
+        text = f"{before}{begin}{table()}\n{end}{after}"
     return text
 
 
 def main() -> None:
-    """Write README.md, or with --check only compare."""
-    text = README.read_text()
-    if sys.argv[1:] == ["--check"]:
-        if text != written(text):
-            raise SystemExit("README.md is behind the code: run make docs")
-        return
-    README.write_text(written(text))
+    """Write the documents, or with --check only compare."""
+    for document in DOCUMENTS:
+        text = written(document)
+        if sys.argv[1:] != ["--check"]:
+            document.write_text(text)
+        elif document.read_text() != text:
+            raise SystemExit(f"{document.name} is behind the code: run make docs")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,15 @@ from orchestrator.settings import SETTINGS, Settings
 MAX_PAUSE_SECONDS = 60
 MAX_DRIVEN = 200
 """Sagas driven by one process before its sweeper takes no more."""
+_OUTCOMES = ("done", "refused", "unavailable")
 log = structlog.get_logger(__name__)
+
+# From zero, or a rate never sees the first one of a kind.
+for _step in Step:
+    for _each in _OUTCOMES:
+        SAGA_STEP_DURATION.labels(_step, _each)
+for _status in (*UNFINISHED, Status.NEEDS_ATTENTION):
+    SAGAS.labels(_status)
 
 
 class Driver:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import correlation, dialects
-from chassis.database import Database, Lost
+from chassis.database import Database, Lost, after_commit
 from chassis.errors import Problem
 from orders.errors import (
     CurrencyMixed,
@@ -24,6 +24,7 @@ from orders.errors import (
     Shortage,
     StockInsufficient,
 )
+from orders.metrics import count_expired
 from orders.models import Movement, Order, OrderItem, Product, Status
 from orders.rows import PurchaseOrders, find_purchase_orders, insert_orders, lock_orders, write_orders
 from orders.stock import Change, lock_products
@@ -148,6 +149,7 @@ async def expire_orders(session: AsyncSession, *, product_ids: Collection[int] |
     for order in expired:
         order.cancel(now, EXPIRED, timedelta())
     await write_orders(session, [(order, Status.CREATED) for order in expired], now)
+    after_commit(session, lambda: count_expired(len(expired)))
     return len(expired)
 
 

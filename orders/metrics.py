@@ -2,8 +2,37 @@
 
 from chassis.errors import Problem
 from chassis.telemetry.metrics import ORDER_VALUE, ORDERS, STOCK_CONFLICTS
-from orders.errors import StockInsufficient
+from orders.errors import (
+    CancelWindowClosed,
+    CurrencyMixed,
+    OrderExpired,
+    OrderNotConfirmable,
+    OrderNotFound,
+    ProductInactive,
+    ProductNotFound,
+    PurchaseOrderTaken,
+    StockInsufficient,
+)
 from orders.models import Order
+
+REFUSALS: tuple[type[Problem], ...] = (
+    CancelWindowClosed,
+    CurrencyMixed,
+    OrderExpired,
+    OrderNotConfirmable,
+    OrderNotFound,
+    ProductInactive,
+    ProductNotFound,
+    PurchaseOrderTaken,
+    StockInsufficient,
+)
+"""What the rules of orders refuse for."""
+
+# From zero, or a rate never sees the first one of a kind.
+for _outcome in ("created", "confirmed", "canceled", "expired"):
+    ORDERS.labels(_outcome, "")
+for _refusal in REFUSALS:
+    ORDERS.labels("refused", _refusal.code)
 
 
 def count_order(outcome: str, order: Order) -> None:
@@ -11,6 +40,11 @@ def count_order(outcome: str, order: Order) -> None:
     ORDERS.labels(outcome, "").inc()
     if outcome == "confirmed":
         ORDER_VALUE.labels(order.currency).inc(order.total_cents)
+
+
+def count_expired(orders: int) -> None:
+    """So many reservations ran out and were released."""
+    ORDERS.labels("expired", "").inc(orders)
 
 
 def count_refusal(problem: Problem) -> None:
