@@ -79,6 +79,7 @@ SAGA_STEP_DURATION = Histogram(
     buckets=LATENCY,
 )
 SAGA_COMPENSATIONS = Counter("b2b_saga_compensations_total", "Sagas whose order had to be canceled again")
+SPANS = Counter("b2b_spans_total", "Spans sent to the collector, or lost on the way to it", ["result"])
 READY = Gauge("b2b_ready", "1 while the service wants traffic")
 DRAINING = Gauge("b2b_draining", "1 from SIGTERM to the end")
 LOOP_LAG = Histogram(

@@ -11,11 +11,11 @@ from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import Link
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from chassis.telemetry.export import Processor
 from chassis.telemetry.metrics import TARGET
 
 tracer = trace.get_tracer("b2b-orders")
@@ -32,8 +32,7 @@ def set_up(service: str, version: str) -> None:
     )
     if any(os.environ.get(name) for name in _ENDPOINTS) and os.environ.get("OTEL_TRACES_EXPORTER") != "none":
         provider = TracerProvider(resource=resource)
-        exporter = OTLPSpanExporter(timeout=_EXPORT_TIMEOUT_SECONDS)
-        provider.add_span_processor(BatchSpanProcessor(exporter, export_timeout_millis=3000))
+        provider.add_span_processor(Processor(OTLPSpanExporter(timeout=_EXPORT_TIMEOUT_SECONDS)))
     else:
         provider = TracerProvider(resource=resource, sampler=ALWAYS_OFF)
     trace.set_tracer_provider(provider)
