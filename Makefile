@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test mutations lint types format docs bench lock clean
+.PHONY: help setup demo up test mutations faults lint types format docs bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,10 @@ test: lint types ## Lint, types, import contracts and the whole test suite
 
 mutations: $(READY) ## Take each guard away and see which test notices; takes a quarter of an hour
 	@$(RUN) -m tests.mutations $(ARGS)
+
+# `make faults FAULTS_SECONDS=60 FAULTS_SEED=7 ARGS="zombie create_order"`.
+faults: $(READY) ## Break the running system in every way we know; writes faults.json
+	@$(RUN) -m tests.faults $(ARGS)
 
 lint: $(READY) ## Style and import contracts
 	$(RUN) -m ruff check .
@@ -57,5 +61,5 @@ lock: $(READY) ## Write requirements.lock from pyproject.toml
 		--no-emit-index-url --custom-compile-command "make lock" $(ARGS) --output-file requirements.lock
 
 clean: ## Remove .venv, caches, and the databases and logs of `make up`
-	rm -rf .venv var build bench.json *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv var build bench.json faults.json *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -101,6 +101,11 @@ class Server:
             else:
                 return
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process that has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """End it in order, as a machine that shuts down does."""
         self._end(signal.SIGTERM)

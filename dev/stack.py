@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -121,6 +121,25 @@ class Service:
     async def kill(self) -> int:
         """End it at once, as a crash does."""
         return await self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Let it stand still, as a machine does that swaps or migrates, until it is resumed."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on as if nothing had been."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+
+    def replica(self) -> "Service":
+        """Another process of this service, on other ports and the same database; it is not started yet."""
+        port, admin_port = choose_ports("free")[self.name]
+        environment = {**self.environment, "PORT": str(port), "ADMIN_PORT": str(admin_port)}
+        log_file = self.log_file.with_stem(f"{self.name}-{port}")
+        return replace(
+            self, port=port, admin_port=admin_port, environment=environment, log_file=log_file, process=None
+        )
 
     async def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run another command of the service beside it, for instance `reconcile`."""

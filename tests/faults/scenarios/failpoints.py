@@ -1,0 +1,140 @@
+"""SIGKILL at each failpoint, with clients that repeat their request and clients that go away.
+
+The process that is killed is started again without its failpoint; the sweeper does the rest.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+
+from chassis.failpoints import Failpoint
+from orchestrator import failpoints as orchestrator
+from orchestrator.models import Step
+from orders import failpoints as orders
+from tests.faults.campaign import Case
+from tests.faults.run import Run
+from tests.faults.world import World
+
+CLIENTS = 6
+SCENARIO = "failpoints"
+SLOW_CONFIRMATION = f"{orchestrator.BEFORE[Step.CONFIRM_ORDER].name}=wait(0.7)"
+"""Leaves time to cancel an order between its creation and its confirmation."""
+
+
+def kill(service: str, place: Failpoint, *, doomed: bool) -> Callable[[Run], Awaitable[None]]:
+    """Let the service die at this place; with `doomed`, orders are canceled before their confirmation."""
+
+    async def act(run: Run) -> None:
+        target = getattr(run.world.services, service)
+        nth = run.random.randint(1, 4)
+        plan = [f"{place.name}=kill#{nth}"]
+        body = await run.world.basket()
+        if doomed and service == "orchestrator":
+            plan.append(SLOW_CONFIRMATION)
+        elif doomed:
+            await run.world.restart(run.world.services.orchestrator, FAILPOINTS=SLOW_CONFIRMATION)
+        await run.world.restart(target, FAILPOINTS=",".join(plan))
+        async with rival(run.world, body, at_work=doomed):
+            clients = await run.clients(CLIENTS, body)
+            await run.died(target)
+            await run.world.heal()
+            await clients
+
+    return act
+
+
+def kill_sweeper() -> Callable[[Run], Awaitable[None]]:
+    """Let a sweeper die with the sagas of a replica that died before it."""
+
+    async def act(run: Run) -> None:
+        target = run.world.services.orchestrator
+        step = run.random.choice(list(Step)[:3])
+        await run.world.restart(target, FAILPOINTS=f"{orchestrator.UNREAD[step].name}=kill#3")
+        clients = await run.clients(CLIENTS, await run.world.basket())
+        await run.died(target)
+        await run.world.restart(target, FAILPOINTS=f"{orchestrator.SWEEPER_LEASED.name}=kill")
+        await run.died(target)
+        await run.world.heal()
+        await clients
+
+    return act
+
+
+def fail(place: Failpoint) -> Callable[[Run], Awaitable[None]]:
+    """Let the orchestrator fail there in a way that nobody foresees."""
+
+    async def act(run: Run) -> None:
+        run.tolerated = frozenset({500})
+        target = run.world.services.orchestrator
+        await run.world.restart(target, FAILPOINTS=f"{place.name}=raise#{run.random.randint(1, CLIENTS)}")
+        clients = await run.clients(CLIENTS, await run.world.basket())
+        run.fault()
+        await clients
+
+    return act
+
+
+class rival:  # noqa: N801 - reads as a word
+    """Cancels every order of the body's customer that waits for its confirmation, while it is at work."""
+
+    def __init__(self, world: World, body: dict[str, Any], *, at_work: bool) -> None:
+        self._world = world
+        self._customer_id = body["customer_id"]
+        self._at_work = at_work
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.create_task(self._cancel() if self._at_work else asyncio.sleep(0))
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _cancel(self) -> None:
+        url = f"{self._world.services.orders.url}/admin/orders"
+        query = {"status": "CREATED", "customer_id": str(self._customer_id), "limit": "100"}
+        while True:
+            with suppress(aiohttp.ClientError, TimeoutError, KeyError):
+                async with self._world.http.get(f"{url}/find-all", params=query) as found:
+                    waiting = (await found.json(content_type=None))["data"]
+                for order in waiting:
+                    async with self._world.http.post(f"{url}/{order['id']}/cancel", json={}):
+                        pass
+            await asyncio.sleep(0.05)
+
+
+def _cases() -> Iterator[Case]:
+    places: list[tuple[str, Failpoint, bool]] = [
+        ("orchestrator", orchestrator.REQUEST_PARSED, False),
+        ("orchestrator", orchestrator.SAGA_COMMITTED, False),
+    ]
+    for step in Step:
+        doomed = step == Step.CANCEL_ORDER
+        around = (orchestrator.BEFORE, orchestrator.UNREAD, orchestrator.RECORDED)
+        places += [("orchestrator", when[step], doomed) for when in around]
+    places += [
+        ("orchestrator", place, False) for place in (orchestrator.SAGA_ENDED, orchestrator.SAGA_ANSWERED)
+    ]
+    places += [("orders", place, outcome == "canceled") for outcome, place in orders.COMMITTED.items()]
+    for service, place, doomed in places:
+        yield Case(SCENARIO, f"kill at {place.name}", kill(service, place, doomed=doomed), place in SHORT)
+    yield Case(SCENARIO, f"kill at {orchestrator.SWEEPER_LEASED.name}", kill_sweeper())
+    for place in (
+        orchestrator.SAGA_COMMITTED,
+        orchestrator.UNREAD[Step.CREATE_ORDER],
+        orchestrator.SAGA_ENDED,
+        orchestrator.RECORDED[Step.CONFIRM_ORDER],
+    ):
+        yield Case(SCENARIO, f"raise at {place.name}", fail(place))
+
+
+SHORT = (
+    orchestrator.UNREAD[Step.CREATE_ORDER],
+    orchestrator.SAGA_ENDED,
+    orchestrator.UNREAD[Step.CANCEL_ORDER],
+    orders.COMMITTED["confirmed"],
+)
+CASES = tuple(_cases())
