@@ -6,6 +6,7 @@ from functools import partial
 from aiohttp import web
 
 from chassis import __version__, background, migrations, openapi
+from chassis.auth.service_tokens import SERVICE_TOKENS, ServiceTokens
 from chassis.background import Context
 from chassis.database import DATABASE, Database
 from chassis.errors import DatabaseUnavailable, PoolExhausted
@@ -39,6 +40,7 @@ def build_app(
     app = web.Application(middlewares=[observe, cors, problems], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     app[LIFECYCLE] = Lifecycle()
+    app[SERVICE_TOKENS] = ServiceTokens(settings)
     app[DATABASE] = database = Database(settings)
 
     own = _own_routes(settings, description)

@@ -1,4 +1,4 @@
-"""Our side of a call to a peer: deadline, retries, trace and correlation headers, one body limit.
+"""Our side of a call to a peer: deadline, retries, service token, trace and correlation, one body limit.
 
 aiohttp repeats GET on a dead kept-alive connection but never POST, so every retry is made here, and
 only of calls that are safe to repeat: reads, and writes that carry an idempotency key. Each attempt
@@ -7,11 +7,13 @@ is a CLIENT span of its own.
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,19 +46,22 @@ class PeerAnswer:
 class Peer:
     """One service that this one calls.
 
+    `token` tells the service token to call with, asked anew for every attempt since it may be rotated.
     `attempt_seconds` bounds one attempt, `deadline_seconds` all of them together.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where it is, what it wants to see, how long it may take
         self,
         session: aiohttp.ClientSession,
         name: str,
         base_url: str,
         *,
+        token: Callable[[], str],
         attempt_seconds: float,
         deadline_seconds: float,
     ) -> None:
         self.name = name
+        self._token = token
         self._session = session
         self._base_url = base_url
         parts = urlsplit(base_url)
@@ -64,11 +69,18 @@ class Peer:
         self._timeout = aiohttp.ClientTimeout(total=attempt_seconds)
         self._deadline = deadline_seconds
 
-    async def get(self, path: str, *, headers: Mapping[str, str]) -> PeerAnswer:
+    async def get(self, path: str) -> PeerAnswer:
         """Read."""
-        return await self._call(hdrs.METH_GET, path, headers, None)
+        return await self._call(hdrs.METH_GET, path, {}, None)
 
-    async def post(self, path: str, body: Any, *, key: str, headers: Mapping[str, str]) -> PeerAnswer:  # noqa: ANN401 - JSON
+    async def post(
+        self,
+        path: str,
+        body: Any,  # noqa: ANN401 - JSON
+        *,
+        key: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> PeerAnswer:
         """Write, once: the peer knows a repetition by its idempotency key."""
         return await self._call(hdrs.METH_POST, path, {**headers, "Idempotency-Key": key}, body)
 
@@ -115,22 +127,17 @@ class Peer:
             HTTP_CLIENT_DURATION.labels(*labels).observe(perf_counter() - started)
 
     async def _exchange(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> PeerAnswer:  # noqa: ANN401 - JSON
+        token = self._token()
         try:
             async with self._session.request(
                 method,
                 self._base_url + path,
-                headers=headers,
+                headers={**headers, hdrs.AUTHORIZATION: f"Bearer {token}"},
                 json=body,
                 timeout=self._timeout,
                 allow_redirects=False,
             ) as response:
-                if response.status in _RETRIED_STATUSES:
-                    raise PeerUnavailable(f"{self.name} answered {response.status}.")
-                body = bytearray()
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > _MAX_ANSWER_BYTES:
-                        raise PeerBroken(f"{self.name} gave an answer over the limit.")
+                body = await self._read(response, token)
                 answer = PeerAnswer(response.status, json.loads(body))
         except TimeoutError:
             raise PeerTimeout(f"{self.name} did not answer in time.") from None
@@ -146,6 +153,19 @@ class Peer:
         if answer.status in _MISDIRECTED or code == RouteNotFound.code:
             raise PeerBroken(f"{self.name} is not what answers at its address.")
         return answer
+
+    async def _read(self, response: aiohttp.ClientResponse, token: str) -> bytes:
+        """The body of an answer that is worth reading, within its limit."""
+        if response.status in _RETRIED_STATUSES:
+            raise PeerUnavailable(f"{self.name} answered {response.status}.")
+        if response.status == HTTPStatus.UNAUTHORIZED and token != self._token():
+            raise PeerUnavailable(f"{self.name} was called with a token that was just rotated.")
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > _MAX_ANSWER_BYTES:
+                raise PeerBroken(f"{self.name} gave an answer over the limit.")
+        return bytes(body)
 
 
 def _count_resends(span: Span, _parameters: aiohttp.TraceRequestStartParams) -> None:

@@ -104,14 +104,6 @@ class HeadersTooLarge(Problem):
     title = "The request headers are too large"
 
 
-class ServiceTokenInvalid(Problem):
-    """The internal operations take the service token and nothing else."""
-
-    status = HTTPStatus.UNAUTHORIZED
-    code = "auth.service_token_invalid"
-    title = "The service token is missing or wrong"
-
-
 class RouteNotFound(Problem):
     """No operation has this path."""
 

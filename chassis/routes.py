@@ -5,7 +5,6 @@ A handler's annotations say what it takes: `body` and `query` are schemas, any o
 mounts it on the router, so the three cannot differ.
 """
 
-import hmac
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,7 +14,9 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, TypeAdapter
 
 from chassis import database, http, idempotency
-from chassis.errors import KeyMissing, Problem, RequestInvalid, ServiceTokenInvalid, VersionMismatch
+from chassis.auth.errors import ServiceTokenInvalid
+from chassis.auth.service_tokens import SERVICE_TOKENS
+from chassis.errors import KeyMissing, Problem, RequestInvalid, VersionMismatch
 from chassis.http import Answer
 
 Handler = Callable[..., Awaitable[Answer]]
@@ -116,7 +117,7 @@ class Operation:
 
     async def _answer(self, request: web.Request) -> Answer:
         if self.internal:
-            _require_service_token(request)
+            request.app[SERVICE_TOKENS].require(request)
         arguments: dict[str, Any] = {
             name: http.parse_id(request, name, kind) for name, kind in self.path_ids.items()
         }
@@ -134,20 +135,6 @@ class Operation:
 
 def _all_optional(schema: type[BaseModel]) -> bool:
     return not any(field.is_required() for field in schema.model_fields.values())
-
-
-def _require_service_token(request: web.Request) -> None:
-    """Compare in constant time, before any other work.
-
-    Raises:
-        ServiceTokenInvalid: the header is missing or names another token.
-
-    """
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    expected = request.app[http.SETTINGS].service_token.get_secret_value()
-    if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), expected.encode()):
-        challenge = {"WWW-Authenticate": "Bearer"}
-        raise ServiceTokenInvalid("Send Authorization: Bearer with the service token.", headers=challenge)
 
 
 class Routes:

@@ -4,6 +4,7 @@ A service subclasses Settings, names its ports and adds its own variables. Bad c
 the start with one block that lists every bad variable (exit code 78, EX_CONFIG of sysexits.h).
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -11,12 +12,12 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
@@ -42,10 +43,48 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 _WANTED_DATABASE = "wants mysql://user:password@host:3306/name or sqlite:///path"
 
 
+def _separated(value: Any) -> Any:  # noqa: ANN401 - whatever is given
+    """Take a text for a list that is separated by commas."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def parse_tokens(text: str) -> list[str]:
+    """Service tokens, separated by commas or line ends.
+
+    Raises:
+        ValueError: there is none, or one that no header can carry.
+
+    """
+    tokens = [token.strip() for token in re.split(r"[,\r\n]", text) if token.strip()]
+    if not tokens:
+        raise ValueError("wants at least one token")
+    if not all(re.fullmatch(r"[\x20-\x7e]+", token) for token in tokens):
+        raise ValueError("wants tokens of visible ASCII characters")
+    return tokens
+
+
+def _token_file(path: Path) -> Path:
+    try:
+        parse_tokens(path.read_text())
+    except OSError as error:
+        raise ValueError(f"wants files that can be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("wants files of text") from None
+    return path
+
+
 def _database_url(value: str) -> str:
     if not parse_database_url(value).database:
         raise ValueError("wants a schema name at its end")
     return value
+
+
+def _embedded(info: ValidationInfo) -> bool:
+    """Whether the settings read so far lead to the embedded database."""
+    url, host = info.data.get("database_url"), info.data.get("db_host")
+    return host is None if url is None else _is_sqlite(parse_database_url(url))
 
 
 def _is_sqlite(url: URL) -> bool:
@@ -89,13 +128,21 @@ class Settings(BaseSettings):
         6, ge=1, le=50, description="attempts of a transaction that loses against others"
     )
 
+    service_token_file: Annotated[
+        list[Annotated[Path, AfterValidator(_token_file)]], NoDecode, BeforeValidator(_separated)
+    ] = Field(
+        [],
+        description="files with such tokens, comma-separated, read again when they change; "
+        "they come before those of `SERVICE_TOKEN`",
+    )
     service_token: SecretStr = Field(
         SecretStr(""),
         validate_default=True,
-        description="bearer token of the internal operations, the same in all services; required with "
-        f"MariaDB or MySQL, `{EMBEDDED_TOKEN}` on the embedded database",
+        description="bearer token of the internal operations, the same in all services; several are "
+        "comma-separated: the first one is sent, all are accepted. Required with MariaDB or MySQL, "
+        f"`{EMBEDDED_TOKEN}` on the embedded database",
     )
-    cors_origins: Annotated[list[str], NoDecode] = Field(
+    cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_separated)] = Field(
         [], description="origins that browsers may call from, comma-separated, or `*`; default none"
     )
     max_body_bytes: int = Field(1_048_576, ge=1_024, le=67_108_864, description="largest request body")
@@ -116,21 +163,15 @@ class Settings(BaseSettings):
         "", description="for tests: where the process fails on purpose, see `chassis/failpoints.py`"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _split_origins(cls, data: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(data.get("cors_origins"), str):
-            data["cors_origins"] = [part.strip() for part in data["cors_origins"].split(",") if part.strip()]
-        return data
-
     @field_validator("service_token")
     @classmethod
     def _token_or_embedded(cls, token: SecretStr, info: ValidationInfo) -> SecretStr:
-        url, host = info.data.get("database_url"), info.data.get("db_host")
-        embedded = host is None if url is None else _is_sqlite(parse_database_url(url))
         if token.get_secret_value():
+            parse_tokens(token.get_secret_value())
             return token
-        if not embedded:
+        if info.data.get("service_token_file", "not usable"):
+            return token
+        if not _embedded(info):
             raise ValueError("wants a secret, the same in all services, when the database is a real one")
         return SecretStr(EMBEDDED_TOKEN)
 

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, NoReturn
 
 from aiohttp import web
 from pydantic import ValidationError
 
+from chassis.auth.service_tokens import SERVICE_TOKENS
 from chassis.client import HTTP, Peer, PeerAnswer
 from chassis.errors import PeerBroken, PeerProblem, PeerUnavailable
 from orchestrator import failpoints
@@ -32,10 +34,9 @@ class Peers:
     PeerBroken when it is worth another try later.
     """
 
-    def __init__(self, customers: Peer, orders: Peer, service_token: str) -> None:
+    def __init__(self, customers: Peer, orders: Peer) -> None:
         self._customers = customers
         self._orders = orders
-        self._headers = {"Authorization": f"Bearer {service_token}"}
 
     async def take(self, step: Step, saga: Saga) -> Done:
         """Take a step of the saga."""
@@ -53,14 +54,14 @@ class Peers:
         match step:
             case Step.VALIDATE_CUSTOMER:
                 path = f"/admin/customers/internal/customers/{saga.request['customer_id']}"
-                return await self._customers.get(path, headers=self._headers)
+                return await self._customers.get(path)
             case Step.CREATE_ORDER:
                 path, body = "/admin/orders/create-order", saga.request
             case Step.CONFIRM_ORDER:
                 path, body = f"/admin/orders/{saga.order_id}/confirm", None
             case Step.CANCEL_ORDER:
                 path, body = f"/admin/orders/{saga.order_id}/cancel", {"reason": f"saga {saga.id}"}
-        return await self._orders.post(path, body, key=saga.key(step), headers=self._headers)
+        return await self._orders.post(path, body, key=saga.key(step))
 
 
 PEERS = web.AppKey("peers", Peers)
@@ -69,11 +70,15 @@ PEERS = web.AppKey("peers", Peers)
 async def peers(app: web.Application) -> AsyncIterator[None]:
     """The context that provides `app[PEERS]`; it needs `http_client` before it."""
     settings = app[SETTINGS]
-    seconds = {"attempt_seconds": settings.peer_timeout, "deadline_seconds": settings.peer_deadline}
+    peer = partial(
+        Peer,
+        app[HTTP],
+        token=app[SERVICE_TOKENS].current,
+        attempt_seconds=settings.peer_timeout,
+        deadline_seconds=settings.peer_deadline,
+    )
     app[PEERS] = Peers(
-        Peer(app[HTTP], "customers", settings.customers_api_base, **seconds),
-        Peer(app[HTTP], "orders", settings.orders_api_base, **seconds),
-        settings.service_token.get_secret_value(),
+        peer("customers", settings.customers_api_base), peer("orders", settings.orders_api_base)
     )
     yield
 

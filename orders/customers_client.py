@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from chassis.auth.service_tokens import SERVICE_TOKENS
 from chassis.client import HTTP, Peer
 from chassis.errors import PeerBroken, Problem
 from orders.errors import CustomerInactive, CustomerNotFound, CustomersUnavailable
@@ -13,9 +14,8 @@ from orders.settings import SETTINGS
 class Customers:
     """Answers whether a customer may order."""
 
-    def __init__(self, peer: Peer, service_token: str) -> None:
+    def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self._headers = {"Authorization": f"Bearer {service_token}"}
 
     async def require_active(self, customer_id: int) -> None:
         """Return if the customer may order.
@@ -26,8 +26,7 @@ class Customers:
 
         """
         try:
-            path = f"/admin/customers/internal/customers/{customer_id}"
-            answer = await self._peer.get(path, headers=self._headers)
+            answer = await self._peer.get(f"/admin/customers/internal/customers/{customer_id}")
         except Problem as problem:
             raise CustomersUnavailable("Whether the customer may order cannot be asked now.") from problem
         match answer.status, answer.body:
@@ -53,8 +52,9 @@ async def customers_client(app: web.Application) -> AsyncIterator[None]:
         app[HTTP],
         "customers",
         settings.customers_api_base,
+        token=app[SERVICE_TOKENS].current,
         attempt_seconds=settings.peer_timeout,
         deadline_seconds=settings.peer_deadline,
     )
-    app[CUSTOMERS] = Customers(peer, settings.service_token.get_secret_value())
+    app[CUSTOMERS] = Customers(peer)
     yield

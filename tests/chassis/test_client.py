@@ -56,7 +56,7 @@ async def peer(fake: FakePeer) -> AsyncIterator[Peer]:
     caller_runner = web.AppRunner(caller)
     await caller_runner.setup()
     url = f"http://{HOST}:{runner.addresses[0][1]}"
-    yield Peer(caller[HTTP], "peer", url, attempt_seconds=5, deadline_seconds=5)
+    yield Peer(caller[HTTP], "peer", url, token=lambda: "abc", attempt_seconds=5, deadline_seconds=5)
     await caller_runner.cleanup()
     await runner.cleanup()
 
@@ -66,6 +66,7 @@ def _impatient(peer: Peer, *, attempt_seconds: float = 5, deadline_seconds: floa
         peer._session,  # noqa: SLF001 - the same session, to the same address
         "peer",
         peer._base_url,  # noqa: SLF001 - as above
+        token=lambda: "abc",
         attempt_seconds=attempt_seconds,
         deadline_seconds=deadline_seconds,
     )
@@ -79,7 +80,7 @@ def _json(status: int, body: str = "{}") -> web.Response:
 async def test_a_definitive_answer_is_not_asked_for_again(peer: Peer, fake: FakePeer, status: int) -> None:
     fake.answers = [_json(status, '{"n": 1}'), _json(200)]
 
-    answer = await peer.post("/orders", {"qty": 1}, key="k-1", headers={})
+    answer = await peer.post("/orders", {"qty": 1}, key="k-1")
 
     assert (answer.status, answer.body, answer.attempts) == (status, {"n": 1}, 1)
     assert len(fake.requests) == 1
@@ -91,7 +92,7 @@ async def test_a_passing_failure_is_retried_with_the_same_key(
 ) -> None:
     fake.answers = [_json(status), _json(status), _json(201, '{"n": 1}')]
 
-    answer = await peer.post("/orders", {"qty": 1}, key="k-1", headers={})
+    answer = await peer.post("/orders", {"qty": 1}, key="k-1")
 
     assert (answer.status, answer.body, answer.attempts) == (201, {"n": 1}, 3)
     assert [request.headers["Idempotency-Key"] for request in fake.requests] == ["k-1"] * 3
@@ -101,7 +102,7 @@ async def test_a_passing_failure_is_retried_with_the_same_key(
 async def test_reads_are_retried_without_a_key(peer: Peer, fake: FakePeer) -> None:
     fake.answers = [_json(503), _json(200)]
 
-    answer = await peer.get("/customers/1", headers={"Authorization": "Bearer abc"})
+    answer = await peer.get("/customers/1")
 
     assert (answer.status, answer.attempts) == (200, 2)
     assert "Idempotency-Key" not in fake.requests[1].headers
@@ -111,7 +112,7 @@ async def test_reads_are_retried_without_a_key(peer: Peer, fake: FakePeer) -> No
 async def test_a_call_in_progress_at_the_peer_is_asked_for_again(peer: Peer, fake: FakePeer) -> None:
     fake.answers = [_json(409, '{"code": "idempotency.in_progress"}'), _json(201)]
 
-    answer = await peer.post("/orders", {}, key="k-1", headers={})
+    answer = await peer.post("/orders", {}, key="k-1")
 
     assert (answer.status, answer.attempts) == (201, 2)
 
@@ -122,7 +123,7 @@ async def test_a_peer_that_stays_unavailable_is_given_up_after_the_deadline(
     fake.answers = [_json(503)]
 
     with pytest.raises(PeerUnavailable, match="peer answered 503") as given_up:
-        await _impatient(peer).post("/orders", {}, key="k-1", headers={})
+        await _impatient(peer).post("/orders", {}, key="k-1")
 
     assert given_up.value.attempts == len(fake.requests) > 1
 
@@ -135,7 +136,7 @@ async def test_a_peer_that_does_not_answer_is_a_timeout(peer: Peer, fake: FakePe
     fake.answers = [never]
 
     with pytest.raises(PeerTimeout, match="did not answer in time"):
-        await _impatient(peer, attempt_seconds=0.05).post("/orders", {}, key="k-1", headers={})
+        await _impatient(peer, attempt_seconds=0.05).post("/orders", {}, key="k-1")
 
 
 async def test_a_peer_that_stops_in_the_middle_of_its_answer_is_unavailable(
@@ -152,7 +153,7 @@ async def test_a_peer_that_stops_in_the_middle_of_its_answer_is_unavailable(
     fake.answers = [half]
 
     with pytest.raises(PeerUnavailable, match="cannot be reached"):
-        await _impatient(peer).post("/orders", {}, key="k-1", headers={})
+        await _impatient(peer).post("/orders", {}, key="k-1")
 
 
 async def test_a_broken_connection_is_retried(peer: Peer, fake: FakePeer) -> None:
@@ -163,7 +164,7 @@ async def test_a_broken_connection_is_retried(peer: Peer, fake: FakePeer) -> Non
 
     fake.answers = [drop, _json(201)]
 
-    answer = await peer.post("/orders", {}, key="k-1", headers={})
+    answer = await peer.post("/orders", {}, key="k-1")
 
     assert (answer.status, answer.attempts) == (201, 2)
 
@@ -173,12 +174,13 @@ async def test_a_refused_connection_is_unavailable(peer: Peer) -> None:
         peer._session,  # noqa: SLF001 - the same session, to an address where nobody listens
         "peer",
         f"http://{HOST}:1",
+        token=lambda: "abc",
         attempt_seconds=1,
         deadline_seconds=0.2,
     )
 
     with pytest.raises(PeerUnavailable, match="cannot be reached"):
-        await nobody.get("/", headers={})
+        await nobody.get("/")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"<html>", b"\xff\xfe{}", b"null", b"[]", b"[" * 100_000])
@@ -186,7 +188,7 @@ async def test_an_answer_that_is_no_json_object_is_broken(peer: Peer, fake: Fake
     fake.answers = [web.Response(body=body, content_type="application/json")]
 
     with pytest.raises(PeerBroken):
-        await _impatient(peer).get("/customers/1", headers={})
+        await _impatient(peer).get("/customers/1")
 
 
 @pytest.mark.parametrize("status", [301, 307, 405])
@@ -194,7 +196,7 @@ async def test_something_else_at_the_peers_address_is_broken(peer: Peer, fake: F
     fake.answers = [_json(status)]
 
     with pytest.raises(PeerBroken, match="is not what answers"):
-        await _impatient(peer).post("/orders", {}, key="k-1", headers={})
+        await _impatient(peer).post("/orders", {}, key="k-1")
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -215,14 +217,14 @@ async def test_an_answer_over_the_limit_is_broken_and_not_read(
     fake.answers = [large]
 
     with pytest.raises(PeerBroken, match="over the limit"):
-        await _impatient(peer).get("/", headers={})
+        await _impatient(peer).get("/")
 
 
 async def test_what_a_peer_said_is_not_told_to_our_caller(peer: Peer, fake: FakePeer) -> None:
     fake.answers = [_json(500, '{"detail": "SELECT secret FROM vault"}')]
 
     with pytest.raises(PeerProblem) as failed:
-        await _impatient(peer).get("/", headers={})
+        await _impatient(peer).get("/")
 
     rendered = failed.value.render(instance="/", correlation_id="", trace_id="").decode()
     assert "secret" not in rendered
@@ -233,7 +235,7 @@ async def test_calls_carry_the_correlation_id_and_continue_the_trace(peer: Peer,
     token = otel_context.attach(correlation.carried("req-456"))
 
     with traces.tracer.start_as_current_span("caller") as span:
-        await peer.get("/customers/1", headers={})
+        await peer.get("/customers/1")
     otel_context.detach(token)
 
     trace_id = trace.format_trace_id(span.get_span_context().trace_id)
@@ -252,6 +254,28 @@ async def test_each_attempt_is_measured_by_its_status_or_its_failure(peer: Peer,
     failed = Sample(name, **labels, http_response_status_code="", error_type="peer.unavailable")
     fake.answers = [_json(503), _json(503), _json(201)]
 
-    await peer.post("/orders", {}, key="k-1", headers={})
+    await peer.post("/orders", {}, key="k-1")
 
     assert (failed.moved, answered.moved) == (2, 1)
+
+
+# --- the service token --------------------------------------------------------------------------
+
+
+async def test_a_call_whose_token_was_rotated_meanwhile_is_made_again_with_the_new_one(
+    peer: Peer, fake: FakePeer
+) -> None:
+    tokens = ["old"]
+    peer._token = lambda: tokens[-1]  # noqa: SLF001 - what a watched file does
+
+    async def rotated(_request: web.Request) -> web.Response:
+        tokens.append("new")
+        return _json(401)
+
+    fake.answers = [rotated, _json(200)]
+
+    answer = await peer.post("/orders", {}, key="k-1")
+
+    assert answer.status == 200
+    sent = [request.headers["Authorization"] for request in fake.requests]
+    assert sent == ["Bearer old", "Bearer new"]

@@ -1,6 +1,7 @@
 import pytest
 from aiohttp import web
 
+from chassis.auth.errors import ServiceTokenInvalid
 from chassis.database import DATABASE
 from chassis.errors import (
     BodyTooLarge,
@@ -9,7 +10,6 @@ from chassis.errors import (
     KeyReused,
     RequestInvalid,
     RequestMalformed,
-    ServiceTokenInvalid,
     VersionMismatch,
 )
 from chassis.http import Answer, One
