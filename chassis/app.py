@@ -5,7 +5,7 @@ from functools import partial
 
 from aiohttp import web
 
-from chassis import __version__, background, migrations, openapi
+from chassis import __version__, background, idempotency, migrations, openapi
 from chassis.auth.service_tokens import SERVICE_TOKENS, ServiceTokens
 from chassis.background import Context
 from chassis.database import DATABASE, Database
@@ -55,6 +55,8 @@ def build_app(
         app[KEYS] = Keys(settings.service, database, keys)
         app.cleanup_ctx.append(background.every(PURGE_SECONDS, "purge idempotency keys", _purge))
     app.cleanup_ctx.extend(contexts)
+    if keys is not None:
+        app.cleanup_ctx.append(idempotency.stop_flights)
     app.cleanup_ctx.append(_started)
 
     app[ADMIN] = build_admin_app(app)

@@ -21,8 +21,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, from_json
 
+from chassis import correlation
 from chassis.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -138,14 +139,24 @@ async def parse_body(request: web.Request, schema: type[S], *, optional: bool = 
     elif request.content_type != "application/json":
         raise MediaTypeUnsupported(f"Send the body as application/json, not as {request.content_type[:100]}.")
     try:
-        return schema.model_validate_json(raw)
+        body = schema.model_validate_json(raw)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)
         if details[0]["type"] == "json_invalid":
             raise RequestMalformed(
                 f"The body is no JSON text: {details[0]['msg'].removeprefix('Invalid JSON: ')}."
             ) from None
+        if "correlation_id" in schema.model_fields and isinstance(given := from_json(raw), dict):
+            _adopt_correlation_id(request, given.get("correlation_id"))
         raise _invalid(details, "#") from None
+    _adopt_correlation_id(request, getattr(body, "correlation_id", None))
+    return body
+
+
+def _adopt_correlation_id(request: web.Request, given: object) -> None:
+    """Take the correlation id of a body, unless the header has one."""
+    if correlation.HEADER not in request.headers and isinstance(given, str) and correlation.is_valid(given):
+        correlation.adopt(given)
 
 
 async def _read(request: web.Request) -> bytes:

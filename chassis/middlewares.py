@@ -35,6 +35,7 @@ from chassis.errors import (
 )
 from chassis.http import SETTINGS
 from chassis.lifecycle import LIFECYCLE
+from chassis.routes import members_of
 from chassis.telemetry import traces
 from chassis.telemetry.metrics import HTTP_SERVER_ACTIVE, HTTP_SERVER_DURATION
 
@@ -158,6 +159,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 def render(request: web.Request, problem: Problem) -> web.Response:
     """The problem as a response to this request."""
     request[PROBLEM] = problem
+    problem.members = {**members_of(request), **problem.members}
     # After a timeout the rest of the body may still come: it is not the next request.
     return refusal(request, problem, closes=isinstance(problem, BodyTimeout))
 

@@ -51,7 +51,7 @@ class Operation:
     key: Literal["none", "optional", "required"] = "none"
     internal: bool = False
     members: dict[str, Any] = field(default_factory=dict)
-    """Members that every problem of this operation has."""
+    """Members that every problem of this operation has; see `members_of`."""
     conditional: bool = False
     """Whether the operation changes a versioned resource and heeds `If-Match`."""
     body: type[BaseModel] | None = field(init=False)
@@ -109,13 +109,6 @@ class Operation:
         return web.route(self.method, self.path, self._serve)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        try:
-            return (await self._answer(request)).response()
-        except Problem as problem:
-            problem.members = {**self.members, **problem.members}
-            raise
-
-    async def _answer(self, request: web.Request) -> Answer:
         if self.internal:
             request.app[SERVICE_TOKENS].require(request)
         arguments: dict[str, Any] = {
@@ -130,7 +123,14 @@ class Operation:
             key = idempotency.key_of(request, route, arguments, required=self.key == "required")
             if key is not None:
                 request[idempotency.KEY] = key
-        return await self.handler(request, **arguments)
+        answer = await self.handler(request, **arguments)
+        return answer.response()
+
+
+def members_of(request: web.Request) -> dict[str, Any]:
+    """Members that every problem of the requested operation has, also if it was not reached."""
+    operation = getattr(request.match_info.handler, "__self__", None)
+    return operation.members if isinstance(operation, Operation) else {}
 
 
 def _all_optional(schema: type[BaseModel]) -> bool:

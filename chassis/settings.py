@@ -152,6 +152,9 @@ class Settings(BaseSettings):
     )
     drain_seconds: float = Field(2, ge=0, le=60, description="seconds to serve on after SIGTERM, unready")
     shutdown_timeout: Seconds = Field(20, description="seconds to finish running requests after that")
+    join_timeout: Seconds = Field(
+        10, description="seconds a repeated request waits for the first one's answer"
+    )
     idempotency_days: int = Field(
         7, ge=1, le=365, description="days a finished idempotency key is remembered"
     )

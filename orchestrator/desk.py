@@ -6,6 +6,7 @@ The starter and every twin get the same bytes: the answer that the saga's end ke
 import asyncio
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 from aiohttp import web
@@ -14,7 +15,7 @@ from chassis import correlation, http
 from chassis.database import DATABASE
 from chassis.errors import KeyInProgress, Problem
 from chassis.http import Answer
-from chassis.idempotency import KEY, KEYS, REPLAYED, Key, KeyTaken
+from chassis.idempotency import KEY, KEYS, Key, KeyHeld, KeyTaken, in_progress
 from chassis.telemetry import traces
 from orchestrator import answers, failpoints, queries
 from orchestrator.driver import DRIVER
@@ -22,17 +23,13 @@ from orchestrator.models import UNFINISHED, Saga, Status, Step
 from orchestrator.schemas import AcceptedView, CreateAndConfirmOrder
 from orchestrator.settings import SETTINGS
 
-FIRST_POLL_SECONDS = 0.05
-LAST_POLL_SECONDS = 1.0
-
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A request's claim to the answer of a saga; `twin` if another request started it."""
+    """A claim to the answer of a saga; `is_twin` if it was started earlier or in another process."""
 
     saga_id: str
-    key: Key
-    twin: bool
+    is_twin: bool
 
 
 async def create_and_confirm(request: web.Request, body: CreateAndConfirmOrder) -> Answer:
@@ -44,35 +41,45 @@ async def create_and_confirm(request: web.Request, body: CreateAndConfirmOrder) 
         SagaUnfinished, SagaNeedsAttention: the saga has no answer yet.
 
     """
-    ticket = await _ticket(request, body)
-    if isinstance(ticket, Answer):
-        return ticket
-    if http.prefers_async(request):
-        view = AcceptedView(correlation_id=correlation.current(), saga_id=ticket.saga_id)
-        return Answer.of(view, 202, location=answers.saga_url(ticket.saga_id))
-    answer = await _wait(request, ticket)
-    if answer is None:
-        raise await _why_not(request, ticket)
+    keys, settings = request.app[KEYS], request.app[SETTINGS]
+    ticket_of, began = partial(_ticket, request, body), monotonic()
+    patience = http.preferred_wait(request, settings.join_timeout)
+    try:
+        ticket, is_anothers = await keys.flights.share(request[KEY], ticket_of, patience)
+        if isinstance(ticket, Answer):
+            return keys.replayed(ticket)
+        if http.prefers_async(request):
+            view = AcceptedView(correlation_id=correlation.current(), saga_id=ticket.saga_id)
+            return Answer.of(view, 202, location=answers.saga_url(ticket.saga_id))
+        is_twin = is_anothers or ticket.is_twin
+        if not is_twin:
+            patience = http.preferred_wait(request, settings.answer_timeout)
+        answer = await _wait(request, ticket.saga_id, began + patience)
+        if answer is None:
+            raise await _why_not(request, ticket.saga_id, is_twin=is_twin)
+    except KeyInProgress:
+        keys.count("in_progress")
+        raise
     await failpoints.SAGA_ANSWERED()
-    return _replayed(request, answer) if ticket.twin else answer
+    return keys.replayed(answer) if is_twin else answer
 
 
-async def _ticket(request: web.Request, body: CreateAndConfirmOrder) -> Ticket | Answer:
+async def _ticket(request: web.Request, body: CreateAndConfirmOrder, _flight: object) -> Ticket | Answer:
     """Start a saga, join one, or find the answer of one that is over."""
-    key = request[KEY]
-    kept = await request.app[KEYS].find(key)
+    key, keys = request[KEY], request.app[KEYS]
+    kept = await keys.find(key)
     if kept is None:
         saga = _new_saga(body, key)
         try:
             await request.app[DRIVER].start(saga, key, detached=http.prefers_async(request))
-        except KeyTaken:
-            kept = await request.app[KEYS].find(key)
+        except (KeyTaken, KeyHeld):
+            kept = await keys.find(key)
         else:
-            request.app[KEYS].count("executed")
-            return Ticket(saga.id, key, twin=False)
+            keys.count("executed")
+            return Ticket(saga.id, is_twin=False)
     if kept is None or kept.resource is None:
-        raise KeyInProgress("The first request with this key was just undone; ask again.")
-    return _replayed(request, kept.answer) if kept.answer else Ticket(kept.resource, key, twin=True)
+        raise in_progress()
+    return kept.answer or Ticket(kept.resource, is_twin=True)
 
 
 def _new_saga(body: CreateAndConfirmOrder, key: Key) -> Saga:
@@ -91,40 +98,30 @@ def _new_saga(body: CreateAndConfirmOrder, key: Key) -> Saga:
     )
 
 
-async def _wait(request: web.Request, ticket: Ticket) -> Answer | None:
+async def _wait(request: web.Request, saga_id: str, deadline: float) -> Answer | None:
     """Wait for the answer, wherever the saga is driven; if nobody drives it, drive it here.
 
     None says that there was none in time, or that waiting brings none.
     """
-    driver, settings = request.app[DRIVER], request.app[SETTINGS]
-    patience = http.preferred_wait(request, settings.join_timeout if ticket.twin else settings.answer_timeout)
-    deadline, pause = monotonic() + patience, FIRST_POLL_SECONDS
-    while True:
-        task = driver.task(ticket.saga_id)
-        if task is not None:
-            await asyncio.wait([task], timeout=max(0, deadline - monotonic()))
-            if task.done() and not task.cancelled() and (answer := task.result()) is not None:
-                return answer
-        # Also after a task of our own: another replica may have taken the saga over and ended it.
-        kept = await request.app[KEYS].find(ticket.key)
-        if kept is None or kept.answer is not None:
-            return kept.answer if kept else None
-        if task is not None or monotonic() > deadline or await _needs_attention(request, ticket):
-            return None
-        if not await driver.take_over(ticket.saga_id):
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LAST_POLL_SECONDS)
+    driver = request.app[DRIVER]
+    if driver.task(saga_id) is None:
+        watch = driver.watch(saga_id)
+        await asyncio.wait([watch], timeout=max(0, deadline - monotonic()))
+        if watch.done():
+            watch.result()
+    if (task := driver.task(saga_id)) is not None:
+        await asyncio.wait([task], timeout=max(0, deadline - monotonic()))
+        if task.done() and not task.cancelled() and (answer := task.result()) is not None:
+            return answer
+    # Also after a task of our own: another replica may have taken the saga over and ended it.
+    kept = await request.app[KEYS].find(request[KEY])
+    return kept.answer if kept else None
 
 
-async def _needs_attention(request: web.Request, ticket: Ticket) -> bool:
+async def _why_not(request: web.Request, saga_id: str, *, is_twin: bool) -> Problem:
     async with request.app[DATABASE].read() as session:
-        return (await queries.get_saga(session, ticket.saga_id)).status == Status.NEEDS_ATTENTION
-
-
-async def _why_not(request: web.Request, ticket: Ticket) -> Problem:
-    async with request.app[DATABASE].read() as session:
-        saga = await queries.get_saga(session, ticket.saga_id)
-    if ticket.twin and saga.status in UNFINISHED and not saga.is_paused:
+        saga = await queries.get_saga(session, saga_id)
+    if is_twin and saga.status in UNFINISHED and not saga.is_paused:
         return KeyInProgress(
             "The first request with this key is still running; ask again in a moment.",
             headers={"Location": answers.saga_url(saga.id)},
@@ -132,8 +129,3 @@ async def _why_not(request: web.Request, ticket: Ticket) -> Problem:
             saga=answers.saga_url(saga.id),
         )
     return answers.unfinished(saga)
-
-
-def _replayed(request: web.Request, answer: Answer) -> Answer:
-    request.app[KEYS].count("replayed")
-    return Answer(answer.status, answer.body, {**answer.headers, **REPLAYED}, answer.content_type)

@@ -30,6 +30,9 @@ from orchestrator.peers import PEERS, Done, Peers
 from orchestrator.settings import SETTINGS, Settings
 
 MAX_PAUSE_SECONDS = 60
+FIRST_LOOK_SECONDS = 0.05
+LAST_LOOK_SECONDS = 1.0
+"""Between two looks at a saga that another replica drives; each pause is twice the one before."""
 MAX_DRIVEN = 200
 """Sagas driven by one process before its sweeper takes no more."""
 _OUTCOMES = ("done", "refused", "unavailable")
@@ -54,6 +57,7 @@ class Driver:
         self._settings = settings
         self._tasks: dict[str, asyncio.Task[Answer | None]] = {}
         self._running: set[asyncio.Task[Answer | None]] = set()
+        self._watches: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, saga: Saga, key: Key, *, detached: bool) -> None:
         """Insert a new saga with its key and drive it, see `launch`.
@@ -76,6 +80,27 @@ class Driver:
         if saga is not None:
             self.launch(saga, detached=False)
         return saga is not None
+
+    def watch(self, saga_id: str) -> "asyncio.Task[None]":
+        """The task that ends when the saga ended, needs attention, or is driven here for want of another.
+
+        There is one a saga, however many requests wait for it.
+        """
+        if saga_id not in self._watches:
+            task = asyncio.create_task(self._watch(saga_id), name=f"watch saga {saga_id}")
+            self._watches[saga_id] = task
+            task.add_done_callback(lambda _: self._watches.pop(saga_id))
+        return self._watches[saga_id]
+
+    async def _watch(self, saga_id: str) -> None:
+        pause = FIRST_LOOK_SECONDS
+        while True:
+            async with self._database.read() as session:
+                state = await queries.get_state(session, saga_id)
+            if state.status not in UNFINISHED or (state.is_idle and await self.take_over(saga_id)):
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_LOOK_SECONDS)
 
     async def retry(self, saga_id: str) -> Saga:
         """Drive a saga that needs attention.
@@ -130,6 +155,8 @@ class Driver:
 
     async def close(self) -> None:
         """Let running sagas come to an end or a pause; what is late is left to other replicas."""
+        for watch in self._watches.values():
+            watch.cancel()
         if self._running:
             _, late = await asyncio.wait(set(self._running), timeout=self._settings.shutdown_timeout)
             for task in late:

@@ -2,7 +2,6 @@
 
 from aiohttp import web
 
-from chassis import correlation
 from chassis.database import DATABASE
 from chassis.http import Answer, One
 from chassis.pagination import Page
@@ -31,8 +30,6 @@ async def create_and_confirm_order(request: web.Request, body: CreateAndConfirmO
     the answer is 202 at once, with the address of the saga to look at.
     """
     await failpoints.REQUEST_PARSED()
-    if body.correlation_id is not None and correlation.HEADER not in request.headers:
-        correlation.adopt(body.correlation_id)
     return await desk.create_and_confirm(request, body)
 
 

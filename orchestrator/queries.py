@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import Row, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import dialects
@@ -23,6 +23,17 @@ async def get_saga(session: AsyncSession, saga_id: str) -> Saga:
     if saga is None:
         raise SagaNotFound(f"There is no saga {saga_id}.")
     return saga
+
+
+async def get_state(session: AsyncSession, saga_id: str) -> Row[Status, bool]:
+    """The `status` of a saga, and `is_idle`: whether its lease is over. Locks nothing: its owner is spared.
+
+    Raises:
+        NoResultFound: there is no saga with this id.
+
+    """
+    is_idle = (Saga.lease_until <= dialects.now()).label("is_idle")
+    return (await session.execute(select(Saga.status, is_idle).where(Saga.id == saga_id))).one()
 
 
 async def find_sagas(session: AsyncSession, query: FindSagas) -> Sequence[Saga]:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, TypeAdapter
 
 from chassis import correlation
 from chassis.http import Id, Schema, Timestamp, View
+from chassis.idempotency import Keyed
 from chassis.pagination import PageQuery
 from orchestrator.models import Status, Step
 
@@ -34,12 +35,11 @@ def _merged(items: list[NewItem]) -> list[NewItem]:
     return [NewItem(product_id=product_id, qty=qty) for product_id, qty in quantities.items()]
 
 
-class CreateAndConfirmOrder(Schema):
+class CreateAndConfirmOrder(Keyed):
     """The main job. The idempotency key may come as a header instead."""
 
     customer_id: Id
     items: Annotated[list[NewItem], Field(min_length=1, max_length=MAX_ITEMS), AfterValidator(_merged)]
-    idempotency_key: Annotated[str | None, Field(max_length=1000, examples=["unique-key-123"])] = None
     correlation_id: CorrelationId | None = None
     purchase_order_number: Annotated[
         str | None, Field(pattern=r"^[\x21-\x7e]{1,64}$", examples=["PO-2026-0042"])

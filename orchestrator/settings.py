@@ -23,9 +23,6 @@ class Settings(settings.Settings):
     peer_timeout: Seconds = Field(6, description="seconds one attempt to call a peer may take")
     peer_deadline: Seconds = Field(10, description="seconds all attempts of one step may take together")
     answer_timeout: Seconds = Field(15, description="seconds a client waits for its saga before it gets 503")
-    join_timeout: Seconds = Field(
-        10, description="seconds a repeated request waits for the first one's answer"
-    )
     saga_lease: Seconds = Field(
         30, description="seconds a replica may be silent before another takes its saga over"
     )

@@ -34,7 +34,7 @@ from orders.errors import (
 from orders.failpoints import COMMITTED
 from orders.metrics import count_order, count_refusal
 from orders.models import Order
-from orders.schemas import CancelOrder, CreateOrder, FindOrders, OrderDetail, OrderView
+from orders.schemas import CancelOrder, ConfirmOrder, CreateOrder, FindOrders, OrderDetail, OrderView
 from orders.settings import SETTINGS
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ async def create_order(request: web.Request, body: CreateOrder) -> Answer:
     refuses=(OrderNotFound, OrderNotConfirmable, OrderExpired),
     key="required",
 )
-async def confirm_order(request: web.Request, order_id: Id) -> Answer:
+async def confirm_order(request: web.Request, order_id: Id, body: ConfirmOrder) -> Answer:  # noqa: ARG001 - its key is taken already
     """Turn an order's reservation into a sale."""
     answer = await once(request, _step(commands.confirm_orders, order_id, "confirmed"))
     await COMMITTED["confirmed"]()

@@ -25,7 +25,9 @@ async def create_product(session: AsyncSession, body: CreateProduct) -> Product:
 
     """
     now = dialects.now()
-    product = Product(**body.model_dump(), reserved=0, created_at=now, updated_at=now)
+    product = Product(
+        **body.model_dump(exclude={"idempotency_key"}), reserved=0, created_at=now, updated_at=now
+    )
     session.add(product)
     try:
         await session.flush()

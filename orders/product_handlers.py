@@ -20,11 +20,15 @@ routes = Routes("products")
 PREFIX = "/admin/products"
 
 
-@routes.post(f"{PREFIX}/create-product", answers={201: One[ProductView]}, refuses=(SkuTaken,))
+@routes.post(f"{PREFIX}/create-product", answers={201: One[ProductView]}, refuses=(SkuTaken,), key="optional")
 async def create_product(request: web.Request, body: CreateProduct) -> Answer:
     """Add a product, with its first stock."""
-    product = await request.app[DATABASE].transact(lambda session: commands.create_product(session, body))
-    return _answer(product, 201, location=f"{PREFIX}/find-one/{product.id}")
+
+    async def work(session: AsyncSession) -> Outcome:
+        product = await commands.create_product(session, body)
+        return _answer(product, 201, location=f"{PREFIX}/find-one/{product.id}")
+
+    return await once(request, work)
 
 
 @routes.get(f"{PREFIX}/find-all", answers={200: Page[ProductView]})

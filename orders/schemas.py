@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, WithJsonSchema
 
 from chassis.http import Id, Schema, Timestamp, Update, View
+from chassis.idempotency import Keyed
 from chassis.pagination import PageQuery
 from orders.models import MAX_STOCK, Status
 
@@ -33,7 +34,7 @@ PurchaseOrderNumber = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$", examp
 # --- products -----------------------------------------------------------------------------------
 
 
-class CreateProduct(Schema):
+class CreateProduct(Keyed):
     """A new product."""
 
     sku: Sku
@@ -57,7 +58,7 @@ def _not_zero(delta: int) -> int:
     return delta
 
 
-class AdjustStock(Schema):
+class AdjustStock(Keyed):
     """Units counted in (positive) or out (negative), and why."""
 
     delta: Annotated[int, Field(ge=-MAX_STOCK, le=MAX_STOCK, examples=[10]), AfterValidator(_not_zero)]
@@ -111,7 +112,7 @@ def _merged(items: list[NewItem]) -> list[NewItem]:
     return [NewItem(product_id=product_id, qty=qty) for product_id, qty in quantities.items()]
 
 
-class CreateOrder(Schema):
+class CreateOrder(Keyed):
     """A new order; the server takes prices and names from its products."""
 
     customer_id: Id
@@ -123,7 +124,11 @@ class CreateOrder(Schema):
         return {item.product_id: item.qty for item in self.items}
 
 
-class CancelOrder(Schema):
+class ConfirmOrder(Keyed):
+    """Nothing: the path says which order."""
+
+
+class CancelOrder(Keyed):
     """Why the order is canceled."""
 
     reason: Reason | None = None

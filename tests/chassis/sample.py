@@ -1,5 +1,6 @@
 """The smallest service that uses everything of the chassis; it counts."""
 
+import asyncio
 from typing import Annotated, Any, ClassVar
 
 from aiohttp import web
@@ -81,6 +82,8 @@ class CounterView(View):
 FULL = 100
 FAILURES = web.AppKey("failures", list[Exception])
 """What `count` raises in turn after it has written."""
+GATE = web.AppKey("gate", asyncio.Event)
+"""What `count` waits for after it has written; open unless a test closes it."""
 routes = Routes("counters")
 
 
@@ -100,6 +103,7 @@ async def count(request: web.Request, counter_id: Id, body: Count) -> Answer:
         counter = await session.get(Counter, counter_id)
         if counter is None:
             return CounterMissing(f"There is no counter {counter_id}.")
+        await request.app[GATE].wait()
         if request.app[FAILURES]:
             raise request.app[FAILURES].pop(0)
         if not found:
@@ -161,6 +165,8 @@ def _answer(counter: Counter) -> Answer:
 def create_app(sample_settings: Settings) -> web.Application:
     app = build_app(sample_settings, description="It counts.", routes=[routes], keys=Key)
     app[FAILURES] = []
+    app[GATE] = asyncio.Event()
+    app[GATE].set()
     return app
 
 
