@@ -28,7 +28,7 @@ up: $(READY) ## Keep the three services running with sample products, until Ctrl
 	@$(RUN) -m dev.up
 
 test: lint types ## Lint, types, import contracts and the whole test suite
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadgroup $(ARGS)
 
 mutations: $(READY) ## Take each guard away and see which test notices; takes a quarter of an hour
 	@$(RUN) -m tests.mutations $(ARGS)

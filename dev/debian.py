@@ -1,10 +1,13 @@
 """Programs of Debian's packages that tests and benchmarks need."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 """Where programs are; Debian has servers where users' PATH does not look."""
@@ -24,11 +27,14 @@ def require(programs: Sequence[str], packages: Sequence[str]) -> None:
     if not (missing := _missing(programs)):
         return
     wanted = " ".join(packages)
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+    if os.geteuid() != 0 or shutil.which("apt-get", path=SEARCH_PATH) is None:
         raise ProgramMissing(f"{missing} not found: sudo apt-get install {wanted}")
-    print(f"{missing} not found: installing {wanted}", file=sys.stderr, flush=True)
-    run("apt-get", "update")
-    run("apt-get", "install", "-y", "--no-install-recommends", *packages)
+    with _alone():
+        if not (missing := _missing(programs)):
+            return  # another process has installed them meanwhile
+        print(f"{missing} not found: installing {wanted}", file=sys.stderr, flush=True)
+        run("apt-get", "update")
+        run("apt-get", "install", "-y", "--no-install-recommends", *packages)
     if missing := _missing(programs):
         raise ProgramMissing(f"{missing} not found, although {wanted} are installed")
 
@@ -60,6 +66,14 @@ def run(name: str, *arguments: str) -> str:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr, flush=True)
         done.check_returncode()
     return done.stdout
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until nobody else of us installs something: apt-get itself does not wait, it fails."""
+    with Path(program("apt-get")).open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _missing(programs: Sequence[str]) -> str:

@@ -20,13 +20,12 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from dev.debian import program, require, run
+from dev.ports import HOST, reserved
 
-HOST = "127.0.0.1"
 PACKAGES = ("mariadb-server-core", "mariadb-client-core")  # the second has what mariadb-install-db needs
 _PROGRAMS = ("mariadbd", "mariadb-install-db", "my_print_defaults", "mariadb")
 _START_SECONDS = 60
 _STOP_SECONDS = 60
-_PORT_ATTEMPTS = 5
 
 _OPTIONS = (
     f"--bind-address={HOST}",
@@ -48,9 +47,9 @@ class ServerFailed(Exception):  # noqa: N818 - says what the server said
 class Server:
     """A running server. It can be stopped, killed and started again on the same data and port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int) -> None:
         self.host = HOST
-        self.port = 0
+        self.port = port
         self._data = folder / "data"
         self._socket = self._data / "server.sock"
         self._log = folder / "server.log"
@@ -83,38 +82,12 @@ class Server:
         return run("mariadb", "--no-defaults", *where, "--batch", "--skip-column-names", "-e", statement)
 
     def start(self) -> None:
-        """Start the server and wait until it answers; the first start chooses the port.
+        """Start the server and wait until it answers.
 
         Raises:
             ServerFailed: it ended, or does not answer.
 
         """
-        chosen = self.port
-        for attempt in range(_PORT_ATTEMPTS):
-            self.port = chosen or _free_port()
-            try:
-                self._start()
-            except ServerFailed:
-                # Somebody else may have taken the port since it was found free.
-                if chosen or attempt == _PORT_ATTEMPTS - 1:
-                    raise
-            else:
-                return
-
-    @property
-    def is_running(self) -> bool:
-        """Whether there is a process that has not ended."""
-        return self._process is not None and self._process.poll() is None
-
-    def stop(self) -> None:
-        """End it in order, as a machine that shuts down does."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it at once, as a crash does."""
-        self._end(signal.SIGKILL)
-
-    def _start(self) -> None:
         # The kernel ends the server when the thread that started it ends, however that happens.
         setpriv = shutil.which("setpriv")
         tied = (setpriv, "--pdeathsig", "KILL", "--") if setpriv is not None else ()
@@ -134,6 +107,19 @@ class Server:
                 lines = self._log.read_text(errors="replace").splitlines()
                 raise ServerFailed("mariadbd did not start:\n" + "\n".join(lines[-20:]))
             sleep(0.02)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process that has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """End it in order, as a machine that shuts down does."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        self._end(signal.SIGKILL)
 
     def _answers(self) -> bool:
         """Whether the server greets: a packet's header of four bytes, then its protocol version.
@@ -168,21 +154,15 @@ def private_server(folder: Path) -> Iterator[Server]:
 
     """
     require(_PROGRAMS, PACKAGES)
-    server = Server(folder)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()  # nobody reads its data again
+    with reserved() as port:
+        server = Server(folder, port)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()  # nobody reads its data again
 
 
 def _user() -> tuple[str, ...]:
     """MariaDB runs as root only when told so."""
     return ("--user=root",) if os.geteuid() == 0 else ()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

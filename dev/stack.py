@@ -11,14 +11,12 @@ that no DATABASE_URL of yours is ever touched, and die with this process, even w
 
 import asyncio
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -26,15 +24,13 @@ from typing import Any, Literal
 
 import aiohttp
 
-HOST = "127.0.0.1"
+from dev.ports import HOST, reserved
+
 PORTS = {"customers": (3001, 9001), "orders": (3002, 9002), "orchestrator": (3010, 9010)}
 START_SECONDS = 30
 STOP_SECONDS = 10
 ROOT = Path(__file__).parent.parent
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
-# Below the ports that the kernel hands to outgoing connections: those come and go at any time, and
-# a service that starts again wants its port back.
-_FREE_PORTS = range(20_000, 32_000)
 
 Ports = Literal["free", "default-if-free"]
 
@@ -134,7 +130,8 @@ class Service:
 
     def replica(self) -> "Service":
         """Another process of this service, on other ports and the same database; it is not started yet."""
-        port, admin_port = choose_ports("free")[self.name]
+        with chosen_ports("free") as chosen:
+            port, admin_port = chosen[self.name]
         environment = {**self.environment, "PORT": str(port), "ADMIN_PORT": str(admin_port)}
         log_file = self.log_file.with_stem(f"{self.name}-{port}")
         return replace(
@@ -198,7 +195,25 @@ async def stack(
 
     """
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing runs yet that could be held up
-    chosen = choose_ports(ports)
+    with chosen_ports(ports) as chosen:
+        services = _services(folder, chosen, database_urls or {}, environment or {})
+        try:
+            for one in services:
+                one.launch()
+            for one in services:
+                await one.ready()
+            yield services
+        finally:
+            for one in reversed(list(services)):
+                await one.terminate()
+
+
+def _services(
+    folder: Path,
+    chosen: Mapping[str, tuple[int, int]],
+    database_urls: Mapping[str, str],
+    environment: Mapping[str, str],
+) -> Stack:
     shared = {
         **{name: os.environ[name] for name in _INHERITED if name in os.environ},
         "HOST": HOST,
@@ -206,49 +221,28 @@ async def stack(
         "DRAIN_SECONDS": "0",
         "CUSTOMERS_API_BASE": f"http://{HOST}:{chosen['customers'][0]}",
         "ORDERS_API_BASE": f"http://{HOST}:{chosen['orders'][0]}",
-        **(environment or {}),
+        **environment,
     }
 
     def service(name: str) -> Service:
         port, admin_port = chosen[name]
         own = {"PORT": str(port), "ADMIN_PORT": str(admin_port)}
-        if database_urls and name in database_urls:
+        if name in database_urls:
             own["DATABASE_URL"] = database_urls[name]
         return Service(name, port, admin_port, {**shared, **own}, folder / f"{name}.log")
 
-    services = Stack(folder, service("customers"), service("orders"), service("orchestrator"))
-    try:
-        for one in services:
-            one.launch()
-        for one in services:
-            await one.ready()
-        yield services
-    finally:
-        for one in reversed(list(services)):
-            await one.terminate()
+    return Stack(folder, service("customers"), service("orders"), service("orchestrator"))
 
 
-def choose_ports(ports: Ports) -> dict[str, tuple[int, int]]:
+@contextmanager
+def chosen_ports(ports: Ports) -> Iterator[dict[str, tuple[int, int]]]:
     """A public and an admin port for each service: its default ones, where they are asked for and free."""
-    candidates = iter(random.sample(_FREE_PORTS, len(_FREE_PORTS)))
+    with ExitStack() as held:
 
-    def choose(default: int) -> int:
-        if ports == "default-if-free" and is_free(default):
-            return default
-        return next(filter(is_free, candidates))
+        def choose(default: int) -> int:
+            return held.enter_context(reserved(default) if ports == "default-if-free" else reserved())
 
-    return {name: (choose(public), choose(admin)) for name, (public, admin) in PORTS.items()}
-
-
-def is_free(port: int) -> bool:
-    """Whether a service could listen on this port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the services do
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
+        yield {name: (choose(public), choose(admin)) for name, (public, admin) in PORTS.items()}
 
 
 def tail(log_file: Path) -> str:

@@ -34,16 +34,24 @@ from dev.mariadb import private_server
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest.register_assert_rewrite("tests.client", "tests.orchestrator.shop")
+pytest.register_assert_rewrite("tests.client", "tests.orchestrator.shop", "tests.orchestrator.job.system")
 
 from tests.client import HOST, Client, Serve  # noqa: E402 - after the line above
 from tests.databases import Databases, DatabaseUrl, MakeSettings, MariaDB, S, SQLite, on_database  # noqa: E402 - as above
 from tests.observed import LogLines  # noqa: E402 - as above
 
+MOST_WORKERS = 8  # each has a MariaDB of its own
+
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], Any]]:
     """Run the tests on the event loop of the services."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes `-n auto` means: none for a file or a few tests, which end sooner without."""
+    narrow = config.option.keyword or not all(Path(argument).is_dir() for argument in config.args)
+    return 0 if narrow else max(2, min(os.cpu_count() or 1, MOST_WORKERS))
 
 
 @pytest.fixture(scope="session", autouse=True)

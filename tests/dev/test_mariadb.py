@@ -58,8 +58,7 @@ def test_a_server_reads_no_configuration_and_listens_on_this_machine_only(server
 
 
 def test_a_port_that_another_server_has_is_not_taken_for_ours(server: Server, tmp_path: Path) -> None:
-    other = Server(tmp_path)
-    other.port = server.port
+    other = Server(tmp_path, server.port)
 
     with pytest.raises(ServerFailed, match="mariadbd did not start"):
         other.start()

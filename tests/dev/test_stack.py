@@ -6,8 +6,9 @@ import aiohttp
 import pytest
 
 from dev.calls import get
+from dev.ports import HOST, is_free
 from dev.sample import load
-from dev.stack import HOST, PORTS, ServiceFailed, choose_ports, is_free, stack
+from dev.stack import PORTS, ServiceFailed, chosen_ports, stack
 
 
 async def test_a_killed_service_starts_again_where_it_was(
@@ -34,6 +35,7 @@ async def test_a_service_that_cannot_start_is_named_with_its_reason(tmp_path: Pa
             pytest.fail("the services started")
 
 
+@pytest.mark.xdist_group("default ports")
 def test_a_default_port_that_is_taken_is_avoided() -> None:
     public, admin = PORTS["orders"]
     with socket.socket() as taken:
@@ -42,8 +44,7 @@ def test_a_default_port_that_is_taken_is_avoided() -> None:
             taken.bind((HOST, public))
             taken.listen()
 
-        chosen = choose_ports("default-if-free")
-
-    assert public not in chosen["orders"]
-    assert chosen["orders"][1] == admin or not is_free(admin)
-    assert len({port for pair in chosen.values() for port in pair}) == 6
+        with chosen_ports("default-if-free") as chosen:
+            assert public not in chosen["orders"]
+            assert chosen["orders"][1] == admin or not is_free(admin)
+            assert len({port for pair in chosen.values() for port in pair}) == 6

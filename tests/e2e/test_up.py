@@ -9,9 +9,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import sleep
 
+import pytest
+
 from dev.debian import require
-from dev.stack import HOST, PORTS, ROOT
+from dev.ports import HOST
+from dev.stack import PORTS, ROOT
 from tests.e2e.leftovers import processes_of
+
+pytestmark = pytest.mark.xdist_group("default ports")
 
 LAST_LINE = "Ctrl-C stops everything."
 
