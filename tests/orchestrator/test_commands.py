@@ -498,8 +498,8 @@ async def test_the_age_of_unfinished_sagas_is_that_of_the_oldest_in_each_state(r
     for number, hours in enumerate([1, 3, 2]):
         saga = await replica.start(f"key-{number}")
         since = dialects.seconds_from_now(-3600 * hours)
-        older = update(Saga).where(Saga.id == saga.id).values(created_at=since)
-        await replica.database.transact(lambda session, older=older: session.execute(older))
+        async with replica.database.writers.begin() as connection:
+            await connection.execute(update(Saga).where(Saga.id == saga.id).values(created_at=since))
 
     async with replica.database.read() as session:
         found = await queries.unfinished(session)
