@@ -2,7 +2,7 @@
 
 A test that names `make_settings`, `database_url` or `databases` runs twice, on SQLite and on MariaDB.
 MariaDB is the server of TEST_DATABASE_URL, in schemas that the tests create and drop, or else a
-private one that lives as long as the test session.
+private one of this process of the tests that lives as long as it does.
 """
 
 import json
