@@ -16,19 +16,25 @@ from tests.client import HOST, Serve
 from tests.databases import SQLite, on_database
 from tests.orchestrator.job.system import STOCK, Gate, System
 
+# A slow machine makes these tests slow, not red.
+PATIENT = {"peer_timeout": 60, "peer_deadline": 60}
+PATIENT_SAGAS = {"saga_lease": 300, "answer_timeout": 60, "join_timeout": 60}
+
 
 @pytest.fixture
 async def system(sqlite: SQLite, tmp_path: Path, serve: Serve) -> System:
-    def settings(of: Any, **peers: str) -> Any:
-        return of(**on_database(sqlite.fresh(of, tmp_path)), **peers)
+    def settings(of: Any, **given: Any) -> Any:
+        return of(**on_database(sqlite.fresh(of, tmp_path)), **given)
 
     gate = Gate()
     first = await serve(customers.app.create_app(settings(customers.settings.Settings)))
     second = await serve(
-        orders.app.create_app(settings(orders.settings.Settings, customers_api_base=first.url))
+        orders.app.create_app(settings(orders.settings.Settings, customers_api_base=first.url, **PATIENT))
     )
     peers = {"customers_api_base": first.url, "orders_api_base": second.url}
-    app = orchestrator.app.create_app(settings(orchestrator.settings.Settings, **peers))
+    app = orchestrator.app.create_app(
+        settings(orchestrator.settings.Settings, **peers, **PATIENT, **PATIENT_SAGAS)
+    )
     app.middlewares.insert(0, gate.middleware())
     third = await serve(app)
     await first.post("/admin/customers/create-customer", {"name": "ACME", "email": "ops@acme.com"})
