@@ -9,6 +9,7 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from random import Random
 from time import monotonic, time
@@ -61,14 +62,15 @@ class Campaign:
 
     async def run(self, server: Server, folder: Path, show: Callable[[Case, Result | None], None]) -> None:
         """Run the cases; show each when it begins and when it has its result."""
-        deadline = monotonic() + self.seconds
         order = self._order()
         number = 0
         worlds = 0
-        while monotonic() < deadline and number < MOST_RUNS:
+        deadline = inf
+        while monotonic() < deadline:
             worlds += 1
             async with open_world(server, folder / f"world-{worlds}", f"faults_{worlds}") as world:
-                while monotonic() < deadline and number < MOST_RUNS:
+                deadline = min(deadline, monotonic() + self.seconds)
+                while monotonic() < deadline:
                     case = next(order)
                     number += 1
                     show(case, None)
@@ -92,7 +94,7 @@ class Campaign:
         try:
             async with asyncio.timeout(RUN_SECONDS):
                 await case.act(run)
-                await world.heal()
+                await run.world.heal()
                 run.healed_at = time()
                 evidence = await settled(run)
                 run.violations += violations(evidence)
@@ -102,6 +104,8 @@ class Campaign:
             run.violated("the_run_ended", f"it hangs after {RUN_SECONDS} s")
         except Exception:  # noqa: BLE001 - whatever it is, the campaign is red and goes on
             run.violated("the_run_ended", traceback.format_exc(limit=-5))
+        finally:
+            await run.opened.aclose()
         return Result(
             case,
             run.name,
@@ -113,9 +117,6 @@ class Campaign:
             sum(saga.status == "NEEDS_ATTENTION" for saga in evidence.sagas.values()) if evidence else 0,
             run.violations,
         )
-
-
-MOST_RUNS = 10_000
 
 
 async def settled(run: Run) -> Evidence:

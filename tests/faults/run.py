@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -75,6 +76,8 @@ class Run:
     """Statuses that the case causes on purpose, beside those that clients must expect."""
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What was asked for with each key."""
+    opened: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """What is closed when everything was checked: for a case that works in a world of its own."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def key(self) -> str:

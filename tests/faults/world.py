@@ -5,7 +5,7 @@ seconds; a case may give a service other variables for its run, `heal` takes the
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class World:
         self.kills = 0
         self.replicas: list[Service] = []
         self._usual = {service.name: service.environment for service in services}
-        self._schema = schema
+        self.schema = schema
         self._numbers = iter(range(1, 10**9))
 
     async def restart(self, service: Service, **variables: str) -> None:
@@ -116,7 +116,7 @@ class World:
         """The databases of the orchestrator and of orders, as an observer sees them."""
         given: dict[str, Any] = {
             "auth": "off",
-            "database_url": self.server.url(self._schema),
+            "database_url": self.server.url(self.schema),
             "service_token": TOKEN,
         }
         sagas = Database(orchestrator.settings.Settings(**given))
@@ -129,9 +129,13 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(server: Server, folder: Path, schema: str) -> AsyncIterator[World]:
-    """Run the services on a new schema of this server, with their logs in `folder`."""
+async def open_world(
+    server: Server, folder: Path, schema: str, fill: Callable[[], None] | None = None
+) -> AsyncIterator[World]:
+    """Run the services on a new schema, which `fill` may fill before, with their logs in `folder`."""
     server.create_database(schema)
+    if fill is not None:
+        fill()
     async with AsyncExitStack() as opened:
         http = await opened.enter_async_context(
             aiohttp.ClientSession(

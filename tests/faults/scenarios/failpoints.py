@@ -3,20 +3,15 @@
 The process that is killed is started again without its failpoint; the sweeper does the rest.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
-from typing import Any
-
-import aiohttp
 
 from chassis.failpoints import Failpoint
 from orchestrator import failpoints as orchestrator
 from orchestrator.models import Step
 from orders import failpoints as orders
 from tests.faults.campaign import Case
+from tests.faults.rival import canceling
 from tests.faults.run import Run
-from tests.faults.world import World
 
 CLIENTS = 6
 SCENARIO = "failpoints"
@@ -37,7 +32,7 @@ def kill(service: str, place: Failpoint, *, doomed: bool) -> Callable[[Run], Awa
         elif doomed:
             await run.world.restart(run.world.services.orchestrator, FAILPOINTS=SLOW_CONFIRMATION)
         await run.world.restart(target, FAILPOINTS=",".join(plan))
-        async with rival(run.world, body, at_work=doomed):
+        async with canceling(run.world, body, at_work=doomed):
             clients = await run.clients(CLIENTS, body)
             await run.died(target)
             await run.world.heal()
@@ -75,35 +70,6 @@ def fail(place: Failpoint) -> Callable[[Run], Awaitable[None]]:
         await clients
 
     return act
-
-
-class rival:  # noqa: N801 - reads as a word
-    """Cancels every order of the body's customer that waits for its confirmation, while it is at work."""
-
-    def __init__(self, world: World, body: dict[str, Any], *, at_work: bool) -> None:
-        self._world = world
-        self._customer_id = body["customer_id"]
-        self._at_work = at_work
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.create_task(self._cancel() if self._at_work else asyncio.sleep(0))
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
-
-    async def _cancel(self) -> None:
-        url = f"{self._world.services.orders.url}/admin/orders"
-        query = {"status": "CREATED", "customer_id": str(self._customer_id), "limit": "100"}
-        while True:
-            with suppress(aiohttp.ClientError, TimeoutError, KeyError):
-                async with self._world.http.get(f"{url}/find-all", params=query) as found:
-                    waiting = (await found.json(content_type=None))["data"]
-                for order in waiting:
-                    async with self._world.http.post(f"{url}/{order['id']}/cancel", json={}):
-                        pass
-            await asyncio.sleep(0.05)
 
 
 def _cases() -> Iterator[Case]:
