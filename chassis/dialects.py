@@ -223,6 +223,9 @@ def contains(column: ColumnElement[str] | Any, needle: str) -> ColumnElement[boo
     return pattern
 
 
+_IDLE_LOCK_TIMEOUTS = 3
+"""How long a transaction may send nothing, in times that others wait for its locks."""
+
 # --- engines ------------------------------------------------------------------------------------
 
 
@@ -255,8 +258,11 @@ def create_engines(
             "charset": "utf8mb4",
             "connect_timeout": 5,
             # MariaDB makes a join of an IN of a thousand ids, which then scans, and locks, the whole table.
+            # A process that stands still, or cannot be reached any more, in the middle of a transaction
+            # would keep its locks for hours; before others give up waiting, its connection is cut.
             "init_command": f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {lock_timeout}"
-            "/*M! , in_predicate_conversion_threshold = 0 */",
+            "/*M! , in_predicate_conversion_threshold = 0, "
+            f"idle_transaction_timeout = {_IDLE_LOCK_TIMEOUTS * lock_timeout} */",
         },
     )
     observe_pool(engine.sync_engine, pool_size)

@@ -297,6 +297,30 @@ async def test_a_database_that_lets_us_not_in_is_unavailable(make_settings: Make
 
 
 @only_mariadb
+async def test_a_transaction_that_stands_still_gives_its_locks_back(make_database: MakeDatabase) -> None:
+    stopped, others = await make_database(db_lock_timeout=1), await make_database(db_lock_timeout=1)
+    await create_tables(others, c1=0)
+    locked, resume = asyncio.Event(), asyncio.Event()
+
+    async def stand_still(session: AsyncSession) -> None:
+        await _add(session, 1)
+        locked.set()
+        await resume.wait()
+        await _add(session, 1)
+
+    standing = asyncio.create_task(stopped.transact(stand_still))
+    await locked.wait()
+    await others.transact(lambda session: _add(session, 1, by=10))
+    resume.set()
+    with pytest.raises(DatabaseUnavailable):
+        await standing
+
+    assert await _value(others, 1) == 10
+    await stopped.close()
+    await others.close()
+
+
+@only_mariadb
 async def test_a_connection_that_breaks_in_a_transaction_undoes_it(database: Database) -> None:
     async def work(session: AsyncSession) -> None:
         await _add(session, 1)

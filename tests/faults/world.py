@@ -32,6 +32,7 @@ IMPATIENT = {
     "PEER_DEADLINE": "1",
     "SAGA_LEASE": str(LEASE_SECONDS),
     "SWEEP_EVERY": "0.2",
+    "DB_LOCK_TIMEOUT": "1",
     "CANCEL_WINDOW": "0",  # whoever cancels what was confirmed is told so
     "SHUTDOWN_TIMEOUT": "5",
 }
