@@ -21,7 +21,7 @@ from chassis.errors import PeerProblem, Problem
 from chassis.http import Answer
 from chassis.idempotency import KEYS, Key, Keys
 from chassis.telemetry import traces
-from chassis.telemetry.metrics import SAGA_COMPENSATIONS, SAGA_OLDEST, SAGA_STEP_DURATION, SAGAS
+from chassis.telemetry.metrics import SAGA_COMPENSATIONS, SAGA_OLDEST, SAGA_STEP_DURATION, SAGAS, SAGAS_ENDED
 from orchestrator import commands, failpoints, queries
 from orchestrator.commands import LeaseLost
 from orchestrator.errors import PeerRefusal
@@ -214,9 +214,12 @@ class Driver:
         return outcome != "unavailable"
 
     async def _write(self, saga: Saga) -> Answer | None:
-        return await self._database.transact(
+        answer = await self._database.transact(
             lambda session: commands.write_saga(session, saga, self._keys, self._lease)
         )
+        if saga.status not in UNFINISHED:
+            SAGAS_ENDED.labels(saga.status).inc()
+        return answer
 
     async def _pause(self, saga: Saga) -> None:
         seconds = min(2.0**saga.attempts, MAX_PAUSE_SECONDS) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter

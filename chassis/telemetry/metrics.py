@@ -68,6 +68,9 @@ ORDERS = Counter(
 ORDER_VALUE = Counter("b2b_order_value_cents_total", "Value of confirmed orders", ["currency"])
 STOCK_CONFLICTS = Counter("b2b_stock_conflicts_total", "Requests refused because stock was short")
 SAGAS = Gauge("b2b_sagas", "Sagas without an answer yet, by state, as the last sweep found them", ["state"])
+SAGAS_ENDED = Counter(
+    "b2b_sagas_ended_total", "Sagas that came to an end, or to where only an operator can help", ["state"]
+)
 SAGA_OLDEST = Gauge(
     "b2b_saga_oldest_unfinished_seconds",
     "Age of the oldest saga without an answer, as the last sweep found it; 0 without one",
