@@ -27,7 +27,7 @@ import aiohttp
 from dev.ports import HOST, reserved
 
 PORTS = {"customers": (3001, 9001), "orders": (3002, 9002), "orchestrator": (3010, 9010)}
-START_SECONDS = 30
+START_SECONDS = 60
 STOP_SECONDS = 10
 ROOT = Path(__file__).parent.parent
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")

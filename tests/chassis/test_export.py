@@ -19,7 +19,7 @@ class Collector(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.asked.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
         self.names += [span.name for span in spans]
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -68,7 +68,7 @@ def test_spans_that_find_the_queue_full_are_counted_and_hold_nobody_up(
     processor = Processor(collector)
 
     end_spans(processor, ["1", "2"])
-    assert collector.asked.wait(10)  # and does not answer: these two have left the queue
+    assert collector.asked.wait(60)  # and does not answer: these two have left the queue
     end_spans(processor, ["3", "4", "5", "6", "7", "8"])
     collector.open.set()
     processor.shutdown()  # type: ignore[no-untyped-call]  # as the package ships it

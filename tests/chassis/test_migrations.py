@@ -113,7 +113,7 @@ async def test_a_migration_waits_for_a_database_that_is_not_there_yet(
     execute(server, f"DROP DATABASE {schema}")
 
     migrating = asyncio.create_task(migrations.upgrade(_settings_class("customers")(**on_database(empty))))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not log_lines():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
     execute(server, f"CREATE DATABASE {schema}")

@@ -382,7 +382,7 @@ async def test_a_saga_that_needs_attention_says_so_at_once(shop: Shop) -> None:
     await orchestrator.driver.sweep()
     await orchestrator.stopped_working()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         reply = await orchestrator.job(body)
 
     not_ended(reply, "saga.needs_attention", step="create_order")

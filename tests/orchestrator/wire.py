@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 
 HOST = "127.0.0.1"
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 PassOn = Callable[[], Awaitable[web.Response]]
 Fault = Callable[[web.Request, PassOn], Awaitable[web.StreamResponse]]
 

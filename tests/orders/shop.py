@@ -158,7 +158,7 @@ class Shop:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for what only a look at the database tells."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await condition():  # noqa: ASYNC110 - no event of ours to wait for
             await asyncio.sleep(0.15)  # InnoDB shows locks anew only when nobody looked for 0.1 s
 
