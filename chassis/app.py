@@ -1,15 +1,17 @@
 """build_app: the only place that knows the order of the middlewares and what every service has."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import partial
 
 from aiohttp import web
 
-from chassis import __version__, background, idempotency, migrations, openapi
+from chassis import __version__, background, idempotency, openapi, schema
 from chassis.auth.service_tokens import SERVICE_TOKENS, ServiceTokens
 from chassis.background import Context
-from chassis.database import DATABASE, Database
-from chassis.errors import DatabaseUnavailable, PoolExhausted
+from chassis.database import DATABASE, PROBLEMS, Database
+from chassis.errors import SchemaMigrating
 from chassis.http import SETTINGS, Answer, View
 from chassis.idempotency import KEYS, KeyRow, Keys
 from chassis.lifecycle import LIFECYCLE, Lifecycle
@@ -64,11 +66,17 @@ def build_app(
 
 
 async def _schema_and_connections(app: web.Application) -> AsyncIterator[None]:
-    settings = app[SETTINGS]
+    settings, database = app[SETTINGS], app[DATABASE]
+    migrating = None
     if settings.migrates_at_start:
-        await migrations.upgrade(settings)
+        database.refusal = SchemaMigrating
+        migrating = asyncio.create_task(schema.bring_up_to_date(settings, database), name="migrate")
     yield
-    await app[DATABASE].close()
+    if migrating is not None:
+        migrating.cancel()
+        with suppress(asyncio.CancelledError):
+            await migrating
+    await database.close()
 
 
 async def _started(app: web.Application) -> AsyncIterator[None]:
@@ -107,7 +115,7 @@ def _own_routes(settings: Settings, description: str) -> Routes:
         view = ServiceView(name=settings.service, version=__version__, description=description, links=links)
         return Answer.of(view)
 
-    @routes.get("/health", answers={200: HealthView}, refuses=(DatabaseUnavailable, PoolExhausted))
+    @routes.get("/health", answers={200: HealthView}, refuses=PROBLEMS)
     async def health(request: web.Request) -> Answer:
         """Whether the database can be reached."""
         await request.app[DATABASE].check()

@@ -18,16 +18,21 @@ log = structlog.get_logger(__name__)
 def every(seconds: float, name: str, work: Callable[[web.Application], Awaitable[object]]) -> Context:
     """A context that calls `work(app)` about every `seconds`, each time in a trace of its own.
 
-    A failure is logged and the next turn comes as usual. The interval varies by a fifth, so that
-    replicas started together do not work at the same moments.
+    A failure is logged and the next turn comes as usual; a problem that lasts is logged once. The
+    interval varies by a fifth, so that replicas started together do not work at the same moments.
     """
+    lasting: str | None = None
 
     async def turn(app: web.Application) -> None:
+        nonlocal lasting
+        before, lasting = lasting, None
         with traces.tracer.start_as_current_span(name):
             try:
                 await work(app)
             except Problem as problem:
-                log.warning("background work failed", work=name, error_code=problem.code)
+                lasting = problem.code
+                if lasting != before:
+                    log.warning("background work failed", work=name, error_code=lasting)
             except Exception:
                 log.exception("background work failed", work=name)
 

@@ -15,15 +15,33 @@ from aiohttp import web
 from sqlalchemy import CursorResult, Delete, Update, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from chassis import dialects
-from chassis.errors import DatabaseContended, DatabaseUnavailable, PoolExhausted, Problem, SchemaOutdated
+from chassis.errors import (
+    DatabaseContended,
+    DatabaseUnavailable,
+    PoolExhausted,
+    Problem,
+    SchemaBroken,
+    SchemaMigrating,
+    SchemaOutdated,
+)
 from chassis.settings import Settings
-from chassis.telemetry import spans
+from chassis.telemetry import pools, spans
 from chassis.telemetry.metrics import TRANSACTION_RETRIES
 
-PROBLEMS = (DatabaseUnavailable, DatabaseContended, PoolExhausted, SchemaOutdated)
+_DETAILS: dict[type[Problem], str] = {
+    DatabaseUnavailable: "The database cannot be reached; repeat in a moment, with the same idempotency key "
+    "if any.",
+    DatabaseContended: "Other requests kept the rows locked; try again in a moment.",
+    PoolExhausted: "No database connection became free in time; try again in a moment.",
+    SchemaOutdated: "The database schema is not what this release needs; run the command migrate.",
+    SchemaMigrating: "The service has just started and prepares its database; try again in a moment.",
+    SchemaBroken: "A migration of the database failed and is tried again; the log has the reason.",
+}
+PROBLEMS = tuple(_DETAILS)
+"""What any work on the database may be refused with."""
 
 T = TypeVar("T")
 Work = Callable[[AsyncSession], Awaitable[T]]
@@ -47,6 +65,8 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.url = settings.sqlalchemy_url
+        self.refusal: type[Problem] | None = None
+        """Why there can be no work yet, while the service starts."""
         self._attempts = settings.db_attempts
         self.readers, self.writers = dialects.create_engines(
             self.url,
@@ -54,22 +74,47 @@ class Database:
             pool_timeout=settings.db_pool_timeout,
             lock_timeout=settings.db_lock_timeout,
         )
-        for engine in {self.readers, self.writers}:
+        self.probes = dialects.create_engine(self.url, "probes", lock_timeout=1)
+        for engine in self.engines:
             spans.observe_statements(engine.sync_engine)
+        for engine in {self.readers, self.writers}:
+            pools.observe_pool(engine.sync_engine)
         self._read = async_sessionmaker(self.readers, expire_on_commit=False)
+        self._probe = async_sessionmaker(self.probes, expire_on_commit=False)
         self._write = async_sessionmaker(self.writers, expire_on_commit=False)
         self._running: set[asyncio.Task[Any]] = set()
+
+    @property
+    def engines(self) -> set[AsyncEngine]:
+        """Those of readers, writers and probes; the first two may be one."""
+        return {self.readers, self.writers, self.probes}
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """A session for queries.
 
         Raises:
-            PoolExhausted, DatabaseUnavailable: the database cannot be used now.
+            Problem: one of PROBLEMS, the database cannot be used now.
 
         """
+        self._admit()
         with translated_errors():
             async with self._read() as session:
+                yield session
+
+    @asynccontextmanager
+    async def probe(self) -> AsyncIterator[AsyncSession]:
+        """A session for readiness, on a connection of its own.
+
+        A pool in which nothing is free is load: if replicas became unready of it, they all would.
+
+        Raises:
+            Problem: one of PROBLEMS, the database cannot be used now.
+
+        """
+        self._admit()
+        with translated_errors():
+            async with self._probe() as session:
                 yield session
 
     @asynccontextmanager
@@ -84,9 +129,10 @@ class Database:
 
         Raises:
             DatabaseContended: it lost on every attempt.
-            PoolExhausted, DatabaseUnavailable: the database cannot be used now.
+            Problem: another of PROBLEMS, the database cannot be used now.
 
         """
+        self._admit()
         task = asyncio.create_task(self._until_done(work))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -118,11 +164,15 @@ class Database:
                 await transaction.commit()
             return result
 
+    def _admit(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal(_DETAILS[self.refusal])
+
     async def check(self) -> None:
         """Ask the database for a sign of life.
 
         Raises:
-            DatabaseUnavailable: there is none.
+            Problem: one of PROBLEMS, there is none.
 
         """
         async with self.read() as session:
@@ -132,7 +182,7 @@ class Database:
         """Let running transactions end, then close the connections."""
         if self._running:
             await asyncio.wait(self._running)
-        for engine in {self.readers, self.writers}:
+        for engine in self.engines:
             await engine.dispose()
 
 
@@ -163,23 +213,21 @@ def translated_errors() -> Iterator[None]:
             f"The transaction was given up after several attempts: {lost.reason}."
         ) from lost
     except (DBAPIError, PoolTimeoutError) as error:
-        problem = _as_problem(error)
-        if problem is None:
+        kind = _kind_of(error)
+        if kind is None:
             raise
-        raise problem from error
+        raise kind(_DETAILS[kind]) from error
 
 
-def _as_problem(error: DBAPIError | PoolTimeoutError) -> Problem | None:
+def _kind_of(error: DBAPIError | PoolTimeoutError) -> type[Problem] | None:
     if isinstance(error, PoolTimeoutError):
-        return PoolExhausted("No database connection became free in time; try again in a moment.")
+        return PoolExhausted
     if dialects.is_unreachable(error):
-        return DatabaseUnavailable(
-            "The database cannot be reached; repeat in a moment, with the same idempotency key if any."
-        )
+        return DatabaseUnavailable
     if dialects.lacks_schema(error):
-        return SchemaOutdated("The database schema is not what this release needs; run the command migrate.")
+        return SchemaOutdated
     if dialects.lost_against_others(error):
-        return DatabaseContended("Other requests kept the rows locked; try again in a moment.")
+        return DatabaseContended
     return None
 
 

@@ -6,6 +6,7 @@ it has no row locks, so a writer takes the whole database with BEGIN IMMEDIATE, 
 """
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import (
+    AsyncAdaptedQueuePool,
     BigInteger,
     BindParameter,
     ColumnElement,
@@ -40,7 +42,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from chassis.telemetry.pools import ObservedPool, observe_pool
+from chassis.telemetry.pools import ObservedPool
 
 # --- column types -------------------------------------------------------------------------------
 
@@ -238,16 +240,33 @@ def create_engines(
     whose waiting polls and is not fair.
     """
     if url.get_backend_name() == "sqlite":
-        if url.database is not None:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        readers = _sqlite_engine(url, "readers", pool_size, pool_timeout, lock_timeout)
-        writers = _sqlite_engine(url, "writers", 1, pool_timeout, lock_timeout)
+        readers = create_engine(
+            url, "readers", pool_size=pool_size, pool_timeout=pool_timeout, lock_timeout=lock_timeout
+        )
+        writers = create_engine(url, "writers", pool_timeout=pool_timeout, lock_timeout=lock_timeout)
         return readers, writers
-    engine = create_async_engine(
+    engine = create_engine(
+        url, "all", pool_size=pool_size, pool_timeout=pool_timeout, lock_timeout=lock_timeout
+    )
+    return engine, engine
+
+
+PoolName = Literal["all", "readers", "writers", "probes", "migration"]
+_OBSERVED = ("all", "readers", "writers")
+"""The pools of requests; the others are one connection each."""
+
+
+def create_engine(
+    url: URL, name: PoolName, *, pool_size: int = 1, pool_timeout: float = 1, lock_timeout: int
+) -> AsyncEngine:
+    """One pool of connections; on SQLite all but those that only read take the database to begin."""
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url, name, pool_size, pool_timeout, lock_timeout)
+    return create_async_engine(
         url,
         isolation_level="READ COMMITTED",
-        poolclass=ObservedPool,
-        pool_logging_name="all",
+        poolclass=ObservedPool if name in _OBSERVED else AsyncAdaptedQueuePool,
+        pool_logging_name=name,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,
@@ -265,23 +284,22 @@ def create_engines(
             f"idle_transaction_timeout = {_IDLE_LOCK_TIMEOUTS * lock_timeout} */",
         },
     )
-    observe_pool(engine.sync_engine, pool_size)
-    return engine, engine
 
 
 def _sqlite_engine(
-    url: URL, name: Literal["readers", "writers"], pool_size: int, pool_timeout: float, lock_timeout: int
+    url: URL, name: PoolName, pool_size: int, pool_timeout: float, lock_timeout: int
 ) -> AsyncEngine:
-    begin = "BEGIN IMMEDIATE" if name == "writers" else "BEGIN"
+    if url.database is not None:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    begin = "BEGIN" if name in ("readers", "probes") else "BEGIN IMMEDIATE"
     engine = create_async_engine(
         url,
-        poolclass=ObservedPool,
+        poolclass=ObservedPool if name in _OBSERVED else AsyncAdaptedQueuePool,
         pool_logging_name=name,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,
     )
-    observe_pool(engine.sync_engine, pool_size)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's connection
@@ -322,7 +340,8 @@ async def migration_lock(connection: AsyncConnection, name: str, wait: int) -> A
     try:
         yield
     finally:
-        await connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
+        if not connection.invalidated:  # a connection that broke has lost its locks
+            await connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
 
 
 # --- errors -------------------------------------------------------------------------------------
@@ -334,6 +353,11 @@ _LOST = {1213: "deadlock", 1205: "lock_timeout", 1020: "record_changed"}
 def _mysql_code(error: DBAPIError) -> int | None:
     args = getattr(error.orig, "args", ())
     return args[0] if args and isinstance(args[0], int) else None
+
+
+def _sqlite_code(error: DBAPIError) -> int | None:
+    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF  # without what extended codes add
 
 
 def lost_against_others(error: DBAPIError) -> str | None:
@@ -352,14 +376,17 @@ def is_duplicate(error: DBAPIError) -> bool:
 
 def lacks_schema(error: DBAPIError) -> bool:
     """Whether a table or a column is missing: the migrations have not been applied."""
-    return (
-        _mysql_code(error) in (1146, 1054)
-        or "no such table" in str(error.orig)
-        or "no such column" in str(error.orig)
+    text_of = str(error.orig)
+    return _mysql_code(error) in (1146, 1054) or any(
+        words in text_of for words in ("no such table", "no such column", "has no column named")
     )
 
 
 def is_unreachable(error: DBAPIError) -> bool:
     """Whether the database cannot be reached, refuses us, or the connection broke."""
     unreachable = (1040, 1044, 1045, 1049, 1053, 1927, 2002, 2003, 2006, 2013, 2014)
-    return error.connection_invalidated or _mysql_code(error) in unreachable
+    return (
+        error.connection_invalidated
+        or _mysql_code(error) in unreachable
+        or _sqlite_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOTADB)
+    )

@@ -245,6 +245,26 @@ class SchemaOutdated(Problem):
     retry_after = 10
 
 
+class SchemaMigrating(Problem):
+    """The service has begun to serve while its migrations are being applied."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "db.migrating"
+    title = "The database schema is being brought up to date"
+    retryable = True
+    retry_after = 5
+
+
+class SchemaBroken(Problem):
+    """A migration failed and is tried again; until it succeeds somebody has to look at the log."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "db.migration_failed"
+    title = "The database schema could not be brought up to date"
+    retryable = True
+    retry_after = 30
+
+
 class PeerProblem(Problem):
     """A peer gave no answer to act on, in so many attempts."""
 

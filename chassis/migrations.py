@@ -5,11 +5,12 @@ replicas that start together migrate once.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from time import monotonic
+from typing import TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -17,19 +18,32 @@ from alembic import command, context, op
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import URL, Connection, MetaData
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from chassis import dialects
 from chassis.settings import Settings
 
 WAIT_SECONDS = 60
+"""How long the command `migrate` waits for the database, or for another process that migrates."""
+LOCK_SECONDS = 2
+"""How long one attempt waits for a lock: requests queue behind it, and a process that is told to end."""
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class MigrationFailed(Exception):  # noqa: N818 - an outcome, in one line
     """Why the schema could not be brought up to date."""
+
+
+class DatabaseAbsent(MigrationFailed):
+    """The database does not answer, or lets us not in: it may come."""
+
+
+class SchemaBusy(MigrationFailed):
+    """Others hold what the migration needs, most likely a replica that migrates: they will end."""
 
 
 async def current(settings: Settings) -> str | None:
@@ -39,8 +53,11 @@ async def current(settings: Settings) -> str | None:
         MigrationFailed: the database did not answer in time.
 
     """
-    async with _connection(settings) as connection:
+
+    async def ask(connection: AsyncConnection) -> str | None:
         return await connection.run_sync(_revision, settings.service)
+
+    return await _patiently(settings, ask)
 
 
 async def is_outdated(session: AsyncSession, service: str) -> bool:
@@ -65,13 +82,23 @@ async def upgrade(settings: Settings) -> str:
         MigrationFailed: the database did not answer in time, or refused the migration.
 
     """
-    async with _connection(settings) as connection:
-        try:
-            async with dialects.migration_lock(connection, f"{settings.service}_migration", WAIT_SECONDS):
-                revision = await connection.run_sync(_upgrade, settings.service)
-                await connection.commit()
-        except (DBAPIError, TimeoutError) as error:
-            raise MigrationFailed(str(error).partition("\n")[0]) from error
+    return await _patiently(settings, lambda connection: apply(connection, settings.service))
+
+
+async def apply(connection: AsyncConnection, service: str) -> str:
+    """The same on a connection that is there, and without waiting for long.
+
+    Raises:
+        SchemaBusy: another process is at it.
+        DBAPIError: what `connected` makes a reason of.
+
+    """
+    try:
+        async with dialects.migration_lock(connection, f"{service}_migration", LOCK_SECONDS):
+            revision = await connection.run_sync(_upgrade, service)
+            await connection.commit()
+    except TimeoutError as error:
+        raise SchemaBusy(str(error)) from error
     return revision
 
 
@@ -136,29 +163,42 @@ def _revision(connection: Connection, service: str) -> str | None:
 
 
 @asynccontextmanager
-async def _connection(settings: Settings) -> AsyncIterator[AsyncConnection]:
-    """A connection of its own, once the database answers."""
-    _, engine = dialects.create_engines(
-        settings.sqlalchemy_url, pool_size=1, pool_timeout=5, lock_timeout=WAIT_SECONDS
-    )
+async def connected(settings: Settings) -> AsyncIterator[AsyncConnection]:
+    """A connection of its own, outside of the pool.
+
+    Raises:
+        MigrationFailed: there is none, or what was done with it failed; in one line.
+
+    """
+    engine = dialects.create_engine(settings.sqlalchemy_url, "migration", lock_timeout=LOCK_SECONDS)
     try:
-        connection = await _connected(engine)
-        try:
+        async with engine.connect() as connection:
             yield connection
-        finally:
-            await connection.close()
+    except DBAPIError as error:
+        raise _reason(error, engine.url) from error
     finally:
         await engine.dispose()
 
 
-async def _connected(engine: AsyncEngine) -> AsyncConnection:
-    deadline = monotonic() + WAIT_SECONDS
+def _reason(error: DBAPIError, url: URL) -> MigrationFailed:
+    if dialects.is_unreachable(error):
+        return DatabaseAbsent(f"no connection to {url!r}: {error.orig}")
+    kind = SchemaBusy if dialects.lost_against_others(error) else MigrationFailed
+    return kind(str(error).partition("\n")[0])
+
+
+async def _patiently(settings: Settings, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """Do the work once the database is there and nobody else migrates it."""
+    deadline, said = monotonic() + WAIT_SECONDS, ""
     while True:
         try:
-            return await engine.connect()
-        except DBAPIError as error:
-            reason = str(error.orig)
-            if not dialects.is_unreachable(error) or monotonic() > deadline:
-                raise MigrationFailed(f"no connection to {engine.url!r}: {reason}") from error
-        log.info("waiting for the database", reason=reason)
+            async with connected(settings) as connection:
+                return await work(connection)
+        except (DatabaseAbsent, SchemaBusy) as failure:
+            if monotonic() > deadline:
+                raise
+            reason = str(failure)
+        if reason != said:
+            log.info("waiting for the database", reason=reason)
+            said = reason
         await asyncio.sleep(1)

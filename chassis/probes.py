@@ -1,13 +1,17 @@
 """The admin port: `/livez`, `/readyz`, `/startupz` for Kubernetes, `/metrics` for Prometheus.
 
-Liveness says only that the event loop turns. Readiness asks the database for the revision of its
-schema (not the peers: an outage of one must not take its callers out of service), at most once a
-second, with its own timeout.
+Liveness says only that the event loop turns, the start-up probe that the process listens: neither
+waits for the database, or Kubernetes would restart a service because its database is late, or while
+it migrates. Readiness asks the database for the revision of its schema (not the peers: an outage of
+one must not take its callers out of service), at most once a second, with its own timeout and on a
+connection of its own. What lets requests read but not write (a full disk, a database that is
+read-only) leaves a service ready: replicas share the database, so it would take reads away, too.
 """
 
 import asyncio
 from time import monotonic
 
+import structlog
 from aiohttp import web
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
@@ -21,6 +25,7 @@ from chassis.telemetry.metrics import READY
 
 CHECK_TIMEOUT_SECONDS = 2
 CHECK_EVERY_SECONDS = 1
+log = structlog.get_logger(__name__)
 
 
 class Readiness:
@@ -42,8 +47,10 @@ class Readiness:
         else:
             async with self._lock:
                 if monotonic() - self._checked_at > CHECK_EVERY_SECONDS:
-                    self._reason = await self._check_database()
+                    before, self._reason = self._reason, await self._check_database()
                     self._checked_at = monotonic()
+                    if self._reason != before:
+                        _say(self._reason)
             reason = self._reason
         READY.set(reason is None)
         return reason
@@ -51,13 +58,20 @@ class Readiness:
     async def _check_database(self) -> str | None:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
-                async with self._app[DATABASE].read() as session:
+                async with self._app[DATABASE].probe() as session:
                     outdated = await migrations.is_outdated(session, self._app[SETTINGS].service)
         except Problem as problem:
             return problem.code
         except TimeoutError:
             return "db.slow"
         return SchemaOutdated.code if outdated else None
+
+
+def _say(reason: str | None) -> None:
+    if reason is None:
+        log.info("ready")
+    else:
+        log.warning("not ready", reason=reason)
 
 
 def build_admin_app(app: web.Application) -> web.Application:

@@ -23,7 +23,6 @@ from chassis.errors import HeadersTooLarge, InternalError, Problem, RequestMalfo
 from chassis.http import SETTINGS
 from chassis.lifecycle import LIFECYCLE
 from chassis.middlewares import refusal, refusals_of_aiohttp
-from chassis.migrations import MigrationFailed
 from chassis.settings import Settings
 from chassis.telemetry import logs, traces
 
@@ -42,8 +41,6 @@ def serve(settings: Settings, create_app: Callable[[], web.Application]) -> None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(_serve(create_app))
-        except MigrationFailed as failure:
-            raise SystemExit(f"{settings.service} cannot start: {failure}") from None
         except OSError as error:
             raise SystemExit(f"{settings.service} cannot start: {error.strerror or error}") from None
         except KeyboardInterrupt:

@@ -121,7 +121,9 @@ class Settings(BaseSettings):
     synchronize: bool | None = Field(
         None, description="apply the migrations at start; default `true` on the embedded database only"
     )
-    db_pool_size: int = Field(10, ge=1, le=500, description="connections a process may hold")
+    db_pool_size: int = Field(
+        10, ge=1, le=500, description="connections a process may hold, beside one for its probes"
+    )
     db_pool_timeout: Seconds = Field(5, description="seconds to wait for one of them, then 503")
     db_lock_timeout: int = Field(3, ge=1, le=60, description="seconds to wait for a row lock, then retry")
     db_attempts: int = Field(

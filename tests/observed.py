@@ -22,7 +22,7 @@ def statements_sent(database: Database) -> Iterator[list[str]]:
         if not statement.startswith("BEGIN"):
             sent.append(statement)
 
-    engines = {database.readers.sync_engine, database.writers.sync_engine}
+    engines = {engine.sync_engine for engine in database.engines}
     for engine in engines:
         event.listen(engine, "before_cursor_execute", record)
     try:

@@ -33,10 +33,10 @@ class ObservedPool(AsyncAdaptedQueuePool):
             DB_CONNECTION_WAIT.labels(name).observe(perf_counter() - started)
 
 
-def observe_pool(engine: Engine, size: int) -> None:
+def observe_pool(engine: Engine) -> None:
     """Show the state of the engine's pool in the metrics, whenever they are read."""
     name = engine.pool.logging_name or "none"
-    DB_CONNECTIONS_MAX.labels(name).set(size)
+    DB_CONNECTIONS_MAX.labels(name).set(_pool_of(engine).size())
     DB_CONNECTIONS_PENDING.labels(name)
     DB_CONNECTION_WAIT.labels(name)
     DB_CONNECTION_TIMEOUTS.labels(name)

@@ -1,11 +1,10 @@
-import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 import customers.app
 import customers.settings
-from chassis import __version__, migrations
+from chassis import __version__
 from chassis.app import build_app
 from chassis.background import Context
 from chassis.database import DATABASE
@@ -65,16 +64,6 @@ async def test_a_service_that_has_no_connection_left_says_so(
 
     refused(reply, 503, "db.pool_exhausted")
     assert (await client.get("/admin/customers/find-all")).status == 200
-
-
-async def test_replicas_that_start_together_migrate_first(make_settings: MakeSettings, serve: Serve) -> None:
-    settings = make_settings(customers.settings.Settings, synchronize=True)
-
-    clients = await asyncio.gather(*(serve(customers.app.create_app(settings)) for _ in range(3)))
-
-    assert await migrations.current(settings) == migrations.head("customers")
-    for client in clients:
-        assert (await client.get("/admin/customers/find-all")).status == 200
 
 
 async def test_contexts_start_in_their_order_and_stop_in_reverse(settings: Settings) -> None:

@@ -3,7 +3,7 @@ import asyncio
 from aiohttp import web
 
 from chassis import background, correlation
-from chassis.errors import DatabaseUnavailable
+from chassis.errors import DatabaseUnavailable, PoolExhausted
 from tests.observed import LogLines
 
 
@@ -53,6 +53,24 @@ async def test_a_failure_is_logged_and_the_next_turn_comes(log_lines: LogLines) 
     )
     assert (bug["level"], bug["work"]) == ("error", "tidy up")
     assert "RuntimeError: a bug" in bug["exception"]
+
+
+async def test_a_problem_that_lasts_is_logged_once(log_lines: LogLines) -> None:
+    turns: asyncio.Queue[None] = asyncio.Queue()
+    down, well = DatabaseUnavailable("It is down."), None
+    outcomes = [down, down, down, PoolExhausted("It is busy."), well, PoolExhausted("It is busy.")]
+    app = web.Application()
+
+    async def work(_app: web.Application) -> None:
+        await turns.put(None)
+        if outcomes and (outcome := outcomes.pop(0)) is not None:
+            raise outcome
+
+    app.cleanup_ctx.append(background.every(0.001, "tidy up", work))
+    await _run(app, turns, wanted=7)
+
+    codes = [line["error.code"] for line in log_lines()]
+    assert codes == ["db.unavailable", "db.pool_exhausted", "db.pool_exhausted"]
 
 
 async def test_each_turn_has_a_trace_of_its_own() -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import json
 import re
 import signal
 import socket
@@ -182,17 +183,21 @@ def test_a_port_that_is_taken_is_a_reason_in_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in "\n".join(errors)
 
 
-def test_a_service_that_waits_for_its_database_can_be_ended() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_that_waits_for_its_database_can_be_ended(number: signal.Signals) -> None:
     given = variables("mysql://root@127.0.0.1:1/nothing", synchronize=True, log_format="json")
-    ends = {signal.SIGTERM: -signal.SIGTERM, signal.SIGINT: 128 + signal.SIGINT}
 
-    for number, process in {number: start("customers", "serve", **given) for number in ends}.items():
+    with start("customers", "serve", **given) as process:
         assert process.stderr is not None
-        assert "waiting for the database" in process.stderr.readline()
+        lines = iter(process.stderr.readline, "")
+        said = next(json.loads(line) for line in lines if "schema is not up to date" in line)
         process.send_signal(number)
-        rest = process.communicate()[1]
-        assert process.returncode == ends[number]
-        assert "Traceback" not in rest
+        rest = [json.loads(line)["event"] for line in lines]
+
+    assert said["error.code"] == "db.unavailable"
+    assert said["reason"].startswith("no connection to mysql+asyncmy://root@127.0.0.1:1/nothing: ")
+    assert rest[-2:] == ["draining", "stopped"]
+    assert process.returncode == 0
 
 
 # --- the server ---------------------------------------------------------------------------------
