@@ -2,7 +2,9 @@
 
 A query opens `read()`. A command is given to `transact()`, which runs it as one transaction: begun
 again from the start when it lost against others, never cancelled half-way (a cancelled task would
-leave its row locks until the running statement ends), bounded by the database's own timeouts.
+leave its row locks until the running statement ends), bounded by the database's own timeouts. Where
+these cannot help, because the database or the network to it is silent, both are given up after
+`db_timeout` seconds, and their connection with them.
 """
 
 import asyncio
@@ -68,6 +70,7 @@ class Database:
         self.refusal: type[Problem] | None = None
         """Why there can be no work yet, while the service starts."""
         self._attempts = settings.db_attempts
+        self._timeout = settings.db_timeout
         self.readers, self.writers = dialects.create_engines(
             self.url,
             pool_size=settings.db_pool_size,
@@ -99,7 +102,7 @@ class Database:
         """
         self._admit()
         with translated_errors():
-            async with self._read() as session:
+            async with self._answered(), self._read() as session:
                 yield session
 
     @asynccontextmanager
@@ -119,10 +122,12 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
-        """A session whose queries all see one moment of the database."""
-        async with self.read() as session:
-            await dialects.freeze(session)
-            yield session
+        """A session whose queries all see one moment of the database; they may take as long as they need."""
+        self._admit()
+        with translated_errors():
+            async with self._read() as session:
+                await dialects.freeze(session)
+                yield session
 
     async def transact(self, work: Work[T]) -> T:
         """Run `work` as one transaction and commit it; it may be called several times.
@@ -158,7 +163,7 @@ class Database:
         raise AssertionError("the loop above returns or raises")  # pragma: no cover - for the type checker
 
     async def _once(self, work: Work[T]) -> T:
-        async with self._write() as session, session.begin() as transaction:
+        async with self._answered(), self._write() as session, session.begin() as transaction:
             result = await work(session)
             with spans.commit(session.get_bind()):
                 await transaction.commit()
@@ -167,6 +172,15 @@ class Database:
     def _admit(self) -> None:
         if self.refusal is not None:
             raise self.refusal(_DETAILS[self.refusal])
+
+    @asynccontextmanager
+    async def _answered(self) -> AsyncIterator[None]:
+        """Give up a database that says nothing, though its connection is open."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                yield
+        except TimeoutError as error:
+            raise DatabaseUnavailable(_DETAILS[DatabaseUnavailable]) from error
 
     async def check(self) -> None:
         """Ask the database for a sign of life.

@@ -42,6 +42,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from chassis.mysql import connect, initialize_or_disconnect
 from chassis.telemetry.pools import ObservedPool
 
 # --- column types -------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ def create_engine(
     """One pool of connections; on SQLite all but those that only read take the database to begin."""
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, name, pool_size, pool_timeout, lock_timeout)
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         isolation_level="READ COMMITTED",
         poolclass=ObservedPool if name in _OBSERVED else AsyncAdaptedQueuePool,
@@ -275,7 +276,7 @@ def create_engine(
         pool_reset_on_return=None,  # sessions end their transactions themselves: it would be a ROLLBACK more
         connect_args={
             "charset": "utf8mb4",
-            "connect_timeout": 5,
+            "async_creator_fn": connect,
             # MariaDB makes a join of an IN of a thousand ids, which then scans, and locks, the whole table.
             # A process that stands still, or cannot be reached any more, in the middle of a transaction
             # would keep its locks for hours; before others give up waiting, its connection is cut.
@@ -284,6 +285,8 @@ def create_engine(
             f"idle_transaction_timeout = {_IDLE_LOCK_TIMEOUTS * lock_timeout} */",
         },
     )
+    initialize_or_disconnect(engine.dialect)
+    return engine
 
 
 def _sqlite_engine(

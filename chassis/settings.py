@@ -126,6 +126,9 @@ class Settings(BaseSettings):
     )
     db_pool_timeout: Seconds = Field(5, description="seconds to wait for one of them, then 503")
     db_lock_timeout: int = Field(3, ge=1, le=60, description="seconds to wait for a row lock, then retry")
+    db_timeout: Seconds = Field(
+        10, description="seconds a query or transaction may take before its connection is given up"
+    )
     db_attempts: int = Field(
         6, ge=1, le=50, description="attempts of a transaction that loses against others"
     )
@@ -167,6 +170,15 @@ class Settings(BaseSettings):
     failpoints: str = Field(
         "", description="for tests: where the process fails on purpose, see `chassis/failpoints.py`"
     )
+
+    @field_validator("db_timeout")
+    @classmethod
+    def _longer_than_locks(cls, seconds: float, info: ValidationInfo) -> float:
+        if seconds <= info.data.get("db_lock_timeout", 0):
+            raise ValueError(
+                "wants more than DB_LOCK_TIMEOUT, or a row that is locked looks like a dead database"
+            )
+        return seconds
 
     @field_validator("service_token")
     @classmethod

@@ -190,3 +190,8 @@ def test_a_process_with_bad_settings_ends_with_78_and_without_a_traceback() -> N
 def _set(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
     for name, value in values.items():
         monkeypatch.setenv(name, value)
+
+
+def test_a_database_is_waited_for_longer_than_a_row() -> None:
+    with pytest.raises(ValidationError, match="DB_LOCK_TIMEOUT"):
+        Settings(db_lock_timeout=10, db_timeout=10)
