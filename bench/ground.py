@@ -118,7 +118,7 @@ def _site(services: Stack, customer_id: int) -> Site:
 
 @asynccontextmanager
 async def _database(url: str) -> AsyncIterator[tuple[Settings, Database]]:
-    settings = Settings(database_url=url, service_token=SecretStr(token_hex()))
+    settings = Settings(database_url=url, auth="off", service_token=SecretStr(token_hex()))
     database = Database(settings)
     try:
         yield settings, database

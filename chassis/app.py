@@ -8,6 +8,7 @@ from functools import partial
 from aiohttp import web
 
 from chassis import __version__, background, idempotency, openapi, schema
+from chassis.auth.access import access
 from chassis.auth.service_tokens import SERVICE_TOKENS, ServiceTokens
 from chassis.background import Context
 from chassis.database import DATABASE, PROBLEMS, Database
@@ -48,10 +49,13 @@ def build_app(
     own = _own_routes(settings, description)
     operations = [operation for group in (own, *routes) for operation in group.operations]
     app.add_routes(operation.route() for operation in operations)
-    describe = partial(openapi.document, settings.service, description, (own, *routes))
+    describe = partial(
+        openapi.document, settings.service, description, (own, *routes), secured=settings.auth == "jwt"
+    )
     openapi.add_routes(app, settings.service, describe)
 
     app.cleanup_ctx.append(watch_loop)
+    app.cleanup_ctx.append(access)
     app.cleanup_ctx.append(_schema_and_connections)
     if keys is not None:
         app[KEYS] = Keys(settings.service, database, keys)
@@ -108,14 +112,14 @@ class HealthView(View):
 def _own_routes(settings: Settings, description: str) -> Routes:
     routes = Routes("service")
 
-    @routes.get("/", answers={200: ServiceView})
+    @routes.get("/", public=True, answers={200: ServiceView})
     async def index(request: web.Request) -> Answer:  # noqa: ARG001 - a handler's signature
         """Name, version and where to go on."""
         links = {"health": "/health", "openapi": "/openapi.json", "docs": "/docs"}
         view = ServiceView(name=settings.service, version=__version__, description=description, links=links)
         return Answer.of(view)
 
-    @routes.get("/health", answers={200: HealthView}, refuses=PROBLEMS)
+    @routes.get("/health", public=True, answers={200: HealthView}, refuses=PROBLEMS)
     async def health(request: web.Request) -> Answer:
         """Whether the database can be reached."""
         await request.app[DATABASE].check()

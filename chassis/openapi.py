@@ -28,8 +28,10 @@ _REF = "#/components/schemas/{model}"
 _PROBLEM_EXAMPLE_IDS = {"correlation_id": "req-456", "trace_id": "0af7651916cd43dd8448eb211c80319c"}
 
 
-def document(service: str, description: str, groups: Iterable[Routes]) -> dict[str, Any]:
-    """Describe the operations of a service."""
+def document(
+    service: str, description: str, groups: Iterable[Routes], *, secured: bool = True
+) -> dict[str, Any]:
+    """Describe the operations of a service; `secured` if callers have to send access tokens."""
     groups = list(groups)
     operations = [operation for group in groups for operation in group.operations]
     refs, components = _schemas(operations)
@@ -37,6 +39,8 @@ def document(service: str, description: str, groups: Iterable[Routes]) -> dict[s
     for group in groups:
         for operation in group.operations:
             described = _operation(operation, group.tag, refs, components)
+            if security := _security(operation, secured=secured):
+                described["security"] = security
             paths.setdefault(operation.path, {})[operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
@@ -46,7 +50,7 @@ def document(service: str, description: str, groups: Iterable[Routes]) -> dict[s
         "paths": paths,
         "components": {
             "schemas": {**components, "Problem": _PROBLEM_SCHEMA},
-            "securitySchemes": {"service_token": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": _SECURITY_SCHEMES,
         },
     }
 
@@ -89,9 +93,17 @@ def _operation(operation: Operation, tag: str, refs: Refs, components: dict[str,
     if operation.body is not None:
         content = _content(refs[operation.body, "validation"], components)
         described["requestBody"] = {"required": not operation.body_optional, "content": content}
-    if operation.internal:
-        described["security"] = [{"service_token": []}]
     return described
+
+
+def _security(operation: Operation, *, secured: bool) -> list[dict[str, list[str]]]:
+    """What the operation takes: one of these."""
+    found: list[dict[str, list[str]]] = []
+    if secured and operation.scope:
+        found.append({"access_token": [operation.scope]})
+    if operation.internal or (found and operation.peers):
+        found.append({"service_token": []})
+    return found
 
 
 def _content(ref: str, components: dict[str, Any]) -> dict[str, Any]:
@@ -206,6 +218,20 @@ def _header(
     schema = {"type": "string"} | ({"pattern": pattern} if pattern else {})
     return {"name": name, "in": "header", "required": required, "description": description, "schema": schema}
 
+
+_SECURITY_SCHEMES = {
+    "access_token": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "an access token of the OpenID provider, with the scope that the operation names",
+    },
+    "service_token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "what the services call one another with",
+    },
+}
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -14,8 +14,17 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, TypeAdapter
 
 from chassis import database, http, idempotency
-from chassis.auth.errors import ServiceTokenInvalid
-from chassis.auth.service_tokens import SERVICE_TOKENS
+from chassis.auth import principal
+from chassis.auth.access import ACCESS
+from chassis.auth.errors import (
+    AtCapacity,
+    KeysUnavailable,
+    RateExceeded,
+    ScopeMissing,
+    ServiceTokenInvalid,
+    TokenInvalid,
+    TokenMissing,
+)
 from chassis.errors import KeyMissing, Problem, RequestInvalid, VersionMismatch
 from chassis.http import Answer
 
@@ -29,7 +38,10 @@ class Declared(TypedDict, total=False):
     answers: Required[dict[int, type[BaseModel]]]
     refuses: tuple[type[Problem], ...]
     key: Literal["none", "optional", "required"]
+    scope: str
+    peers: bool
     internal: bool
+    public: bool
     conditional: bool
     members: dict[str, Any]
 
@@ -49,7 +61,10 @@ class Operation:
     answers: dict[int, type[BaseModel]]
     refuses: tuple[type[Problem], ...] = ()
     key: Literal["none", "optional", "required"] = "none"
+    scope: str = ""
+    peers: bool = False
     internal: bool = False
+    public: bool = False
     members: dict[str, Any] = field(default_factory=dict)
     """Members that every problem of this operation has; see `members_of`."""
     conditional: bool = False
@@ -60,6 +75,8 @@ class Operation:
     path_ids: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        if [bool(self.scope), self.internal, self.public].count(True) != 1:
+            raise TypeError(f"{self.method} {self.path} has to say who may call: scope, internal or public")
         parameters = dict(inspect.signature(self.handler, eval_str=True).parameters)
         body = parameters.pop("body", None)
         query = parameters.pop("query", None)
@@ -96,8 +113,12 @@ class Operation:
             found |= set(idempotency.PROBLEMS)
             if self.key == "required":
                 found.add(KeyMissing)
-        if self.internal:
+        if self.scope:
+            found |= {TokenMissing, TokenInvalid, ScopeMissing, KeysUnavailable, RateExceeded}
+        if self.internal or self.peers:
             found.add(ServiceTokenInvalid)
+        if not self.public:
+            found.add(AtCapacity)
         if self.conditional:
             found.add(VersionMismatch)
         return sorted(found, key=lambda problem: (problem.status, problem.code))
@@ -109,8 +130,19 @@ class Operation:
         return web.route(self.method, self.path, self._serve)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        if self.internal:
-            request.app[SERVICE_TOKENS].require(request)
+        if self.public:
+            return (await self._answer(request)).response()
+        access = request.app[ACCESS]
+        with access.capacity.entered():
+            name = (
+                await access.caller(request, self.scope, peers=self.peers)
+                if self.scope
+                else access.peer(request)
+            )
+            with principal.acting(name):
+                return (await self._answer(request)).response()
+
+    async def _answer(self, request: web.Request) -> Answer:
         arguments: dict[str, Any] = {
             name: http.parse_id(request, name, kind) for name, kind in self.path_ids.items()
         }
@@ -123,8 +155,7 @@ class Operation:
             key = idempotency.key_of(request, route, arguments, required=self.key == "required")
             if key is not None:
                 request[idempotency.KEY] = key
-        answer = await self.handler(request, **arguments)
-        return answer.response()
+        return await self.handler(request, **arguments)
 
 
 def members_of(request: web.Request) -> dict[str, Any]:

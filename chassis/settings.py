@@ -4,7 +4,6 @@ A service subclasses Settings, names its ports and adds its own variables. Bad c
 the start with one block that lists every bad variable (exit code 78, EX_CONFIG of sysexits.h).
 """
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -24,6 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from chassis import failpoints
+from chassis.auth.settings import Algorithm, ProviderKeys, ProviderName, TokenFile, parse_tokens
 
 EX_CONFIG = 78
 EMBEDDED_TOKEN = "internal-service-token"  # noqa: S105 - the default on the embedded database only
@@ -48,31 +48,6 @@ def _separated(value: Any) -> Any:  # noqa: ANN401 - whatever is given
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
-
-
-def parse_tokens(text: str) -> list[str]:
-    """Service tokens, separated by commas or line ends.
-
-    Raises:
-        ValueError: there is none, or one that no header can carry.
-
-    """
-    tokens = [token.strip() for token in re.split(r"[,\r\n]", text) if token.strip()]
-    if not tokens:
-        raise ValueError("wants at least one token")
-    if not all(re.fullmatch(r"[\x20-\x7e]+", token) for token in tokens):
-        raise ValueError("wants tokens of visible ASCII characters")
-    return tokens
-
-
-def _token_file(path: Path) -> Path:
-    try:
-        parse_tokens(path.read_text())
-    except OSError as error:
-        raise ValueError(f"wants files that can be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError("wants files of text") from None
-    return path
 
 
 def _database_url(value: str) -> str:
@@ -133,9 +108,43 @@ class Settings(BaseSettings):
         6, ge=1, le=50, description="attempts of a transaction that loses against others"
     )
 
-    service_token_file: Annotated[
-        list[Annotated[Path, AfterValidator(_token_file)]], NoDecode, BeforeValidator(_separated)
-    ] = Field(
+    auth: Literal["jwt", "off"] | None = Field(
+        None,
+        validate_default=True,
+        description="`jwt`: callers send access tokens of an OpenID provider; `off`: whoever reaches the "
+        "port may do everything. Has to be decided with MariaDB or MySQL, `off` on the embedded database",
+    )
+    oidc_issuer: ProviderName = Field(
+        None, validate_default=True, description="the provider: `iss` of its tokens; required with `AUTH=jwt`"
+    )
+    oidc_audience: ProviderName = Field(
+        None, validate_default=True, description="this system: `aud` of its tokens; required with `AUTH=jwt`"
+    )
+    oidc_algorithms: Annotated[list[Algorithm], NoDecode, BeforeValidator(_separated)] = Field(
+        ["RS256", "ES256"], min_length=1, description="what tokens may be signed with, comma-separated"
+    )
+    oidc_jwks: ProviderKeys = Field(
+        None,
+        validate_default=True,
+        description="the provider's public keys: address or file of its JSON Web Key Set, fetched and read "
+        "again when that is needed; required with `AUTH=jwt`",
+    )
+    oidc_leeway: float = Field(
+        30, ge=0, le=60, description="seconds by which the clocks of provider and service may differ"
+    )
+    rate_limit: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        description="requests a second that a replica takes of one principal, then 429; default no limit",
+    )
+    rate_burst: int = Field(
+        20, ge=1, le=1_000_000, description="requests of one principal at one go, before `RATE_LIMIT` holds"
+    )
+    max_requests: int | None = Field(
+        None, ge=1, le=1_000_000, description="requests at once in a replica, then 503; default no limit"
+    )
+    service_token_file: Annotated[list[TokenFile], NoDecode, BeforeValidator(_separated)] = Field(
         [],
         description="files with such tokens, comma-separated, read again when they change; "
         "they come before those of `SERVICE_TOKEN`",
@@ -179,6 +188,16 @@ class Settings(BaseSettings):
                 "wants more than DB_LOCK_TIMEOUT, or a row that is locked looks like a dead database"
             )
         return seconds
+
+    @field_validator("auth")
+    @classmethod
+    def _decided_or_embedded(cls, auth: str | None, info: ValidationInfo) -> str | None:
+        if auth is None and not _embedded(info):
+            raise ValueError(
+                "wants jwt (callers send access tokens, see OIDC_ISSUER) or off (whoever reaches the port "
+                "may do everything) when the database is a real one"
+            )
+        return auth
 
     @field_validator("service_token")
     @classmethod
@@ -269,11 +288,8 @@ def explain(settings_class: type[Settings], error: ValidationError) -> str:
             lines.append(f"  {wants}")
             continue
         name = str(item["loc"][0])
-        got = (
-            f"got {item['input']!r}, "
-            if not _is_secret(settings_class, name) and item["type"] != "missing"
-            else ""
-        )
+        hidden = item["type"] == "missing" or item["input"] is None or _is_secret(settings_class, name)
+        got = "" if hidden else f"got {item['input']!r}, "
         lines.append(f"  {name.upper()}: {got}{wants[0].lower()}{wants[1:]}")
     return "\n".join(lines)
 

@@ -17,7 +17,12 @@ routes = Routes("customers")
 PREFIX = "/admin/customers"
 
 
-@routes.post(f"{PREFIX}/create-customer", answers={201: One[CustomerView]}, refuses=(EmailTaken,))
+@routes.post(
+    f"{PREFIX}/create-customer",
+    scope="customers:write",
+    answers={201: One[CustomerView]},
+    refuses=(EmailTaken,),
+)
 async def create_customer(request: web.Request, body: CreateCustomer) -> Answer:
     """Add a customer.
 
@@ -27,7 +32,7 @@ async def create_customer(request: web.Request, body: CreateCustomer) -> Answer:
     return _answer(customer, 201, location=f"{PREFIX}/find-one/{customer.id}")
 
 
-@routes.get(f"{PREFIX}/find-all", answers={200: Page[CustomerView]})
+@routes.get(f"{PREFIX}/find-all", scope="customers:read", answers={200: Page[CustomerView]})
 async def find_customers(request: web.Request, query: FindCustomers) -> Answer:
     """List customers, newest first."""
     async with request.app[DATABASE].read() as session:
@@ -36,7 +41,10 @@ async def find_customers(request: web.Request, query: FindCustomers) -> Answer:
 
 
 @routes.get(
-    f"{PREFIX}/find-one/{{customer_id}}", answers={200: One[CustomerView]}, refuses=(CustomerNotFound,)
+    f"{PREFIX}/find-one/{{customer_id}}",
+    scope="customers:read",
+    answers={200: One[CustomerView]},
+    refuses=(CustomerNotFound,),
 )
 async def get_customer(request: web.Request, customer_id: Id) -> Answer:
     """Show one customer."""
@@ -47,6 +55,7 @@ async def get_customer(request: web.Request, customer_id: Id) -> Answer:
 
 @routes.patch(
     f"{PREFIX}/update/{{customer_id}}",
+    scope="customers:write",
     answers={200: One[CustomerView]},
     refuses=(CustomerNotFound, EmailTaken),
     conditional=True,
@@ -65,7 +74,10 @@ async def update_customer(request: web.Request, customer_id: Id, body: UpdateCus
 
 
 @routes.patch(
-    f"{PREFIX}/logic-delete/{{customer_id}}", answers={200: One[CustomerView]}, refuses=(CustomerNotFound,)
+    f"{PREFIX}/logic-delete/{{customer_id}}",
+    scope="customers:write",
+    answers={200: One[CustomerView]},
+    refuses=(CustomerNotFound,),
 )
 async def deactivate_customer(request: web.Request, customer_id: Id) -> Answer:
     """Deactivate a customer: it stays, but may order no more."""

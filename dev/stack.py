@@ -219,6 +219,7 @@ def _services(
         "HOST": HOST,
         "DATA_DIR": str(folder),
         "DRAIN_SECONDS": "0",
+        "AUTH": "off",
         "CUSTOMERS_API_BASE": f"http://{HOST}:{chosen['customers'][0]}",
         "ORDERS_API_BASE": f"http://{HOST}:{chosen['orders'][0]}",
         **environment,

@@ -17,6 +17,7 @@ routes = Routes("orchestrator")
 
 @routes.post(
     JOB_PATH,
+    scope="sagas:write",
     answers={201: JobView, 202: AcceptedView},
     refuses=(*KNOWN.values(), SagaUnfinished, SagaNeedsAttention),
     key="required",
@@ -33,7 +34,7 @@ async def create_and_confirm_order(request: web.Request, body: CreateAndConfirmO
     return await desk.create_and_confirm(request, body)
 
 
-@routes.get("/orchestrator/sagas", answers={200: Page[SagaView]})
+@routes.get("/orchestrator/sagas", scope="sagas:read", answers={200: Page[SagaView]})
 async def find_sagas(request: web.Request, query: FindSagas) -> Answer:
     """List sagas, newest first."""
     async with request.app[DATABASE].read() as session:
@@ -41,7 +42,9 @@ async def find_sagas(request: web.Request, query: FindSagas) -> Answer:
     return Answer.of(Page.of(rows, query, SagaView.model_validate, lambda saga: (saga.created_at, saga.id)))
 
 
-@routes.get("/orchestrator/sagas/{saga_id}", answers={200: One[SagaView]}, refuses=(SagaNotFound,))
+@routes.get(
+    "/orchestrator/sagas/{saga_id}", scope="sagas:read", answers={200: One[SagaView]}, refuses=(SagaNotFound,)
+)
 async def get_saga(request: web.Request, saga_id: SagaId) -> Answer:
     """Show one saga: its state, its steps with times and attempts, its result."""
     async with request.app[DATABASE].read() as session:
@@ -51,6 +54,7 @@ async def get_saga(request: web.Request, saga_id: SagaId) -> Answer:
 
 @routes.post(
     "/orchestrator/sagas/{saga_id}/retry",
+    scope="sagas:write",
     answers={202: One[SagaView]},
     refuses=(SagaNotFound, SagaNotRetryable),
 )

@@ -46,6 +46,8 @@ PREFIX = "/admin/orders"
 
 @routes.post(
     f"{PREFIX}/create-order",
+    scope="orders:write",
+    peers=True,
     answers={201: One[OrderView]},
     refuses=(
         CustomerNotFound,
@@ -76,6 +78,8 @@ async def create_order(request: web.Request, body: CreateOrder) -> Answer:
 
 @routes.post(
     f"{PREFIX}/{{order_id}}/confirm",
+    scope="orders:write",
+    peers=True,
     answers={200: One[OrderView]},
     refuses=(OrderNotFound, OrderNotConfirmable, OrderExpired),
     key="required",
@@ -89,6 +93,8 @@ async def confirm_order(request: web.Request, order_id: Id, body: ConfirmOrder) 
 
 @routes.post(
     f"{PREFIX}/{{order_id}}/cancel",
+    scope="orders:write",
+    peers=True,
     answers={200: One[OrderView]},
     refuses=(OrderNotFound, CancelWindowClosed),
     key="optional",
@@ -106,7 +112,7 @@ async def cancel_order(request: web.Request, order_id: Id, body: CancelOrder) ->
     return answer
 
 
-@routes.get(f"{PREFIX}/find-all", answers={200: Page[OrderView]})
+@routes.get(f"{PREFIX}/find-all", scope="orders:read", answers={200: Page[OrderView]})
 async def find_orders(request: web.Request, query: FindOrders) -> Answer:
     """List orders, newest first."""
     async with request.app[DATABASE].read() as session:
@@ -116,7 +122,12 @@ async def find_orders(request: web.Request, query: FindOrders) -> Answer:
     )
 
 
-@routes.get(f"{PREFIX}/find-one/{{order_id}}", answers={200: One[OrderDetail]}, refuses=(OrderNotFound,))
+@routes.get(
+    f"{PREFIX}/find-one/{{order_id}}",
+    scope="orders:read",
+    answers={200: One[OrderDetail]},
+    refuses=(OrderNotFound,),
+)
 async def get_order(request: web.Request, order_id: Id) -> Answer:
     """Show one order with its history."""
     async with request.app[DATABASE].read() as session:

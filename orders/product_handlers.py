@@ -20,7 +20,13 @@ routes = Routes("products")
 PREFIX = "/admin/products"
 
 
-@routes.post(f"{PREFIX}/create-product", answers={201: One[ProductView]}, refuses=(SkuTaken,), key="optional")
+@routes.post(
+    f"{PREFIX}/create-product",
+    scope="products:write",
+    answers={201: One[ProductView]},
+    refuses=(SkuTaken,),
+    key="optional",
+)
 async def create_product(request: web.Request, body: CreateProduct) -> Answer:
     """Add a product, with its first stock."""
 
@@ -31,7 +37,7 @@ async def create_product(request: web.Request, body: CreateProduct) -> Answer:
     return await once(request, work)
 
 
-@routes.get(f"{PREFIX}/find-all", answers={200: Page[ProductView]})
+@routes.get(f"{PREFIX}/find-all", scope="products:read", answers={200: Page[ProductView]})
 async def find_products(request: web.Request, query: FindProducts) -> Answer:
     """List products, newest first."""
     async with request.app[DATABASE].read() as session:
@@ -39,7 +45,12 @@ async def find_products(request: web.Request, query: FindProducts) -> Answer:
     return Answer.of(Page.of(rows, query, ProductView.model_validate, lambda product: (product.id,)))
 
 
-@routes.get(f"{PREFIX}/find-one/{{product_id}}", answers={200: One[ProductView]}, refuses=(ProductNotFound,))
+@routes.get(
+    f"{PREFIX}/find-one/{{product_id}}",
+    scope="products:read",
+    answers={200: One[ProductView]},
+    refuses=(ProductNotFound,),
+)
 async def get_product(request: web.Request, product_id: Id) -> Answer:
     """Show one product.
 
@@ -51,6 +62,7 @@ async def get_product(request: web.Request, product_id: Id) -> Answer:
 
 @routes.patch(
     f"{PREFIX}/update/{{product_id}}",
+    scope="products:write",
     answers={200: One[ProductView]},
     refuses=(ProductNotFound,),
     conditional=True,
@@ -69,7 +81,10 @@ async def update_product(request: web.Request, product_id: Id, body: UpdateProdu
 
 
 @routes.patch(
-    f"{PREFIX}/logic-delete/{{product_id}}", answers={200: One[ProductView]}, refuses=(ProductNotFound,)
+    f"{PREFIX}/logic-delete/{{product_id}}",
+    scope="products:write",
+    answers={200: One[ProductView]},
+    refuses=(ProductNotFound,),
 )
 async def deactivate_product(request: web.Request, product_id: Id) -> Answer:
     """Deactivate a product: it stays, but is not sold any more."""
@@ -82,6 +97,7 @@ async def deactivate_product(request: web.Request, product_id: Id) -> Answer:
 
 @routes.post(
     f"{PREFIX}/{{product_id}}/adjust-stock",
+    scope="products:write",
     answers={200: One[ProductView]},
     refuses=(ProductNotFound, StockInsufficient, StockLimit),
     key="optional",

@@ -38,6 +38,7 @@ pytest.register_assert_rewrite("tests.client", "tests.orchestrator.shop", "tests
 
 from tests.client import HOST, Client, Serve  # noqa: E402 - after the line above
 from tests.databases import Databases, DatabaseUrl, MakeSettings, MariaDB, S, SQLite, on_database  # noqa: E402 - as above
+from tests.issuer import Issuer, open_issuer  # noqa: E402 - as above
 from tests.observed import LogLines  # noqa: E402 - as above
 
 MOST_WORKERS = 8  # each has a MariaDB of its own
@@ -154,3 +155,10 @@ async def serve() -> AsyncIterator[Serve]:
             return Client(session, ports[1], Client(session, ports[0]))
 
         yield start
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    """See Issuer."""
+    async with open_issuer() as opened:
+        yield opened

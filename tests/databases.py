@@ -125,6 +125,7 @@ def on_database(url: str) -> dict[str, Any]:
     """Settings of a service on this database, on free ports of this machine, that stops at once."""
     return {
         "database_url": url,
+        "auth": "off",
         "service_token": TOKEN,
         "synchronize": False,
         "host": "127.0.0.1",

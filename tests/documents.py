@@ -10,6 +10,15 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from chassis.errors import CONTENT_TYPE
 from tests.client import Client
 
+ACCESS_REFUSALS = {
+    "auth.token_missing",
+    "auth.token_invalid",
+    "auth.scope_missing",
+    "auth.keys_unavailable",
+    "limits.rate_exceeded",
+    "limits.at_capacity",
+}
+"""What whoever calls an operation that has a scope can be told."""
 _NOT_DESCRIBED = ("/openapi.json", "/docs")
 
 

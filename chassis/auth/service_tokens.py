@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
-from chassis.auth.errors import ServiceTokenInvalid
 from chassis.auth.files import WatchedFile
-from chassis.settings import Settings, parse_tokens
+from chassis.auth.settings import parse_tokens
+from chassis.settings import Settings
 
 
 class ServiceToken(NamedTuple):
@@ -51,17 +51,6 @@ class ServiceTokens:
         """
         digest = _digest(token)
         return any([hmac.compare_digest(digest, known.digest) for known in self._known()])  # noqa: C419 - see above
-
-    def require(self, request: web.Request) -> None:
-        """Return if the request carries one of the tokens.
-
-        Raises:
-            ServiceTokenInvalid: it does not.
-
-        """
-        token = bearer_token(request)
-        if token is None or not self.accepts(token):
-            raise ServiceTokenInvalid.of("Send Authorization: Bearer with the service token.")
 
     def _known(self) -> list[ServiceToken]:
         return [token for file in self._files for token in file.value] + self._given

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import BaseModel, Field
 
+from chassis.auth import principal
 from chassis.errors import FieldError, KeyInvalid, KeyMissing
 from chassis.http import Schema
 
@@ -60,7 +61,8 @@ def key_of(request: web.Request, route: str, arguments: Mapping[str, Any], *, re
     if _VALUE.fullmatch(value) is None:
         wants = FieldError(place, "Wants 1 to 255 visible ASCII characters, without spaces.")
         raise KeyInvalid("The idempotency key is not valid.", errors=[wants])
-    return Key(f"anonymous {route}".encode(), value.encode(), _fingerprint(route, arguments))
+    scope = f"{principal.scope_of(principal.current())} {route}"
+    return Key(scope.encode(), value.encode(), _fingerprint(route, arguments))
 
 
 def _unquoted(value: str) -> str:

@@ -89,6 +89,8 @@ routes = Routes("counters")
 
 @routes.post(
     "/counters/{counter_id}/count",
+    scope="counters:write",
+    peers=True,
     answers={200: One[CounterView]},
     refuses=(CounterMissing, CounterFull),
     key="optional",
@@ -113,7 +115,9 @@ async def count(request: web.Request, counter_id: Id, body: Count) -> Answer:
     return await idempotency.once(request, work)
 
 
-@routes.post("/counters/{counter_id}/reset", answers={200: One[CounterView]}, key="required")
+@routes.post(
+    "/counters/{counter_id}/reset", scope="counters:write", answers={200: One[CounterView]}, key="required"
+)
 async def reset(request: web.Request, counter_id: Id) -> Answer:
     """Count from zero again."""
 
@@ -124,14 +128,16 @@ async def reset(request: web.Request, counter_id: Id) -> Answer:
     return await idempotency.once(request, work)
 
 
-@routes.patch("/counters/{counter_id}", answers={200: One[CounterView]}, conditional=True)
+@routes.patch(
+    "/counters/{counter_id}", scope="counters:write", answers={200: One[CounterView]}, conditional=True
+)
 async def set_counter(request: web.Request, counter_id: Id, body: SetCounter) -> Answer:
     """Set a counter."""
     http.expected_versions(request)
     return Answer.of(One[CounterView](data=CounterView(id=counter_id, value=body.value)))
 
 
-@routes.get("/counters", answers={200: Page[CounterView]})
+@routes.get("/counters", scope="counters:read", answers={200: Page[CounterView]})
 async def find_counters(request: web.Request, query: FindCounters) -> Answer:
     """List counters."""
     statement = select(Counter).order_by(Counter.id.desc()).limit(query.limit + 1)
@@ -151,7 +157,7 @@ async def get_counter(request: web.Request, counter_id: Id) -> Answer:
         return _answer(await session.get_one(Counter, counter_id))
 
 
-@routes.get("/broken", answers={200: One[CounterView]})
+@routes.get("/broken", scope="counters:read", answers={200: One[CounterView]})
 async def broken(request: web.Request) -> Answer:  # noqa: ARG001 - a handler's signature
     """Have a bug."""
     raise RuntimeError("SELECT secret FROM vault")

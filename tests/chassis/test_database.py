@@ -273,7 +273,7 @@ async def test_a_pool_without_a_free_connection_is_exhausted(make_database: Make
     ],
 )
 async def test_a_database_that_cannot_be_reached_is_unavailable(url: str) -> None:
-    database = Database(Settings(database_url=url, service_token="own"))
+    database = Database(Settings(database_url=url, auth="off", service_token="own"))
 
     with pytest.raises(DatabaseUnavailable):
         await database.check()
@@ -288,7 +288,7 @@ async def test_a_database_that_lets_us_not_in_is_unavailable(make_settings: Make
     url = make_settings(Settings).sqlalchemy_url
     other = url.set(username="stranger") if wrong == "user" else url.set(database="no_such_schema")
     database = Database(
-        Settings(database_url=other.render_as_string(hide_password=False), service_token="own")
+        Settings(database_url=other.render_as_string(hide_password=False), auth="off", service_token="own")
     )
 
     with pytest.raises(DatabaseUnavailable):

@@ -2,7 +2,7 @@ import re
 
 from tests.chassis.sample import Settings, create_app
 from tests.client import Client, Serve
-from tests.documents import described, refusals
+from tests.documents import ACCESS_REFUSALS, described, refusals
 
 
 async def test_the_document_is_valid_complete_and_true_to_the_router(
@@ -22,6 +22,8 @@ async def test_the_document_says_what_an_operation_refuses(client: Client) -> No
     document = (await client.get("/openapi.json")).json
 
     assert refusals(document, "POST", "/counters/{counter_id}/count") == {
+        *ACCESS_REFUSALS,
+        "auth.service_token_invalid",
         "request.malformed",
         "request.invalid",
         "request.body_timeout",

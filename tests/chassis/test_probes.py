@@ -81,7 +81,7 @@ async def test_a_draining_service_is_alive_but_not_ready_and_serves_on(
 @pytest.mark.usefixtures("_always_asks")
 async def test_a_service_without_its_database_is_alive_but_not_ready(serve: Serve) -> None:
     unreachable = Settings(
-        database_url="mysql://root@127.0.0.1:1/nothing", service_token="own", synchronize=False
+        database_url="mysql://root@127.0.0.1:1/nothing", auth="off", service_token="own", synchronize=False
     )
     client = await serve(create_app(unreachable))
 

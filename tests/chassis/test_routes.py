@@ -40,7 +40,7 @@ def test_the_annotations_of_a_handler_say_what_it_takes() -> None:
 def test_the_docstring_of_a_handler_is_its_description() -> None:
     described = Routes("described")
 
-    @described.get("/", answers={200: One[CounterView]})
+    @described.get("/", public=True, answers={200: One[CounterView]})
     async def handler(request: web.Request) -> Answer:
         """Show it.
 

@@ -7,7 +7,13 @@ from chassis import settings
 from tests.chassis.sample import Settings
 from tests.processes import start
 
-OWN = {"DB_HOST": "db.example.com", "SERVICE_TOKEN": "a secret of our own"}
+OWN = {"DB_HOST": "db.example.com", "AUTH": "off", "SERVICE_TOKEN": "a secret of our own"}
+JWT = {
+    "AUTH": "jwt",
+    "OIDC_ISSUER": "https://id.example.com/",
+    "OIDC_AUDIENCE": "b2b-orders",
+    "OIDC_JWKS": "https://id.example.com/jwks",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +108,7 @@ def test_every_bad_variable_is_listed_with_what_it_got_and_what_it_wants(
 def test_a_real_database_wants_a_service_token_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], token: str | None
 ) -> None:
-    _set(monkeypatch, DB_HOST="db.example.com", PORT="-1")
+    _set(monkeypatch, DB_HOST="db.example.com", AUTH="off", PORT="-1")
     if token is not None:
         _set(monkeypatch, SERVICE_TOKEN=token)
 
@@ -119,7 +125,7 @@ def test_a_real_database_wants_a_service_token_of_its_own(
 def test_a_database_url_without_a_schema_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _set(monkeypatch, DATABASE_URL="mysql://b2b:hunter2@db.example.com", SERVICE_TOKEN="own")
+    _set(monkeypatch, DATABASE_URL="mysql://b2b:hunter2@db.example.com", AUTH="off", SERVICE_TOKEN="own")
 
     with pytest.raises(SystemExit):
         settings.load(Settings)
@@ -148,7 +154,7 @@ def test_no_secret_is_ever_shown(
 
 
 def test_settings_do_not_show_their_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    _set(monkeypatch, DB_HOST="db", DB_PASSWORD="hunter2", SERVICE_TOKEN="hunter2")
+    _set(monkeypatch, DB_HOST="db", AUTH="off", DB_PASSWORD="hunter2", SERVICE_TOKEN="hunter2")
 
     assert "hunter2" not in repr(Settings())
 
@@ -168,6 +174,113 @@ def test_the_address_of_a_peer_is_an_http_address(url: str) -> None:
     with pytest.raises(ValidationError, match="wants an http:// or https:// address"):
         Caller(peer_api_base=url)
     assert Caller(peer_api_base="https://orders/base/").peer_api_base == "https://orders/base"
+
+
+# --- who may call -------------------------------------------------------------------------------
+
+
+def _complaints(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """What is said of each variable when the settings are refused."""
+    with pytest.raises(SystemExit) as stopped:
+        settings.load(Settings)
+    assert stopped.value.code == 78
+    _, *lines = capsys.readouterr().err.splitlines()
+    return dict(line.strip().split(": ", 1) for line in lines)
+
+
+@pytest.mark.parametrize("where", [{"DB_HOST": "db"}, {"DATABASE_URL": "mysql://b2b@db.example.com/shop"}])
+def test_a_real_database_wants_a_decision_about_callers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: dict[str, str]
+) -> None:
+    _set(monkeypatch, **where, SERVICE_TOKEN="own")
+
+    said = _complaints(capsys)
+
+    assert set(said) == {"AUTH"}
+    assert said["AUTH"].startswith("wants jwt (callers send access tokens, see OIDC_ISSUER) or off (whoever")
+
+
+@pytest.mark.parametrize("where", [{"DB_HOST": "db", "SERVICE_TOKEN": "own"}, {}])
+@pytest.mark.parametrize("decision", [{"AUTH": "off"}, JWT])
+def test_with_a_decision_any_database_will_do(
+    monkeypatch: pytest.MonkeyPatch, where: dict[str, str], decision: dict[str, str]
+) -> None:
+    _set(monkeypatch, **where, **decision)
+
+    assert Settings().auth == decision["AUTH"]
+
+
+def test_everything_that_is_wrong_about_the_provider_is_listed_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _set(
+        monkeypatch,
+        AUTH="jwt",
+        OIDC_ISSUER="https://id.example.com/ x",
+        OIDC_JWKS="nowhere/jwks.json",
+        OIDC_ALGORITHMS="RS256,HS256,none",
+        OIDC_LEEWAY="61",
+        PORT="-1",
+    )
+
+    said = _complaints(capsys)
+
+    assert set(said) == {
+        "PORT",
+        "OIDC_ISSUER",
+        "OIDC_AUDIENCE",
+        "OIDC_JWKS",
+        "OIDC_ALGORITHMS",
+        "OIDC_LEEWAY",
+    }
+    assert said["OIDC_AUDIENCE"] == "wants a value when AUTH is jwt"
+    assert said["OIDC_LEEWAY"] == "got '61', input should be less than or equal to 60"
+    assert (
+        said["OIDC_JWKS"]
+        == "got 'nowhere/jwks.json', wants files that can be read: No such file or directory"
+    )
+
+
+@pytest.mark.parametrize("name", ["OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_JWKS"])
+def test_each_of_the_provider_is_required(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    _set(monkeypatch, **{**JWT, name: ""})
+
+    assert _complaints(capsys) == {name: "wants a value when AUTH is jwt"}
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "none", "", ",", "rs256"])
+def test_only_signatures_with_a_key_pair_can_be_allowed(
+    monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    _set(monkeypatch, **JWT, OIDC_ALGORITHMS=algorithm)
+
+    if algorithm:
+        with pytest.raises(ValidationError):
+            Settings()
+    else:
+        assert Settings().oidc_algorithms == ["RS256", "ES256"]
+
+
+def test_a_provider_without_a_decision_to_use_it_is_no_open_door(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _set(monkeypatch, **{**JWT, "AUTH": ""})
+
+    said = _complaints(capsys)
+
+    assert set(said) == {"OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_JWKS"}
+    assert all(wants.endswith("wants AUTH to be jwt") for wants in said.values())
+
+
+@pytest.mark.parametrize("auth", ["on", "JWT", "oidc", "true"])
+def test_there_is_no_third_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], auth: str
+) -> None:
+    _set(monkeypatch, AUTH=auth)
+
+    assert set(_complaints(capsys)) == {"AUTH"}
 
 
 def test_a_process_with_bad_settings_ends_with_78_and_without_a_traceback() -> None:

@@ -9,7 +9,7 @@ from orchestrator.errors import KNOWN
 from orchestrator.settings import Settings
 from tests.client import Client, Serve
 from tests.databases import MakeSettings
-from tests.documents import described, refusals
+from tests.documents import ACCESS_REFUSALS, described, refusals
 
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
@@ -43,6 +43,7 @@ async def test_its_document_is_valid_and_names_every_refusal_of_the_main_job(
 
     assert refusals(document, "POST", JOB_PATH) == {
         *KNOWN,
+        *ACCESS_REFUSALS,
         "saga.unfinished",
         "saga.needs_attention",
         "idempotency.key_missing",

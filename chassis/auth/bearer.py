@@ -1,0 +1,91 @@
+"""Access tokens: JSON Web Tokens (RFC 9068, RFC 8725) of one OpenID provider for one audience."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jwt
+from jwt import PyJWK
+
+from chassis.auth import principal
+from chassis.auth.errors import TokenInvalid
+from chassis.auth.keys import KeySource
+
+_REASONS: dict[type[Exception], str] = {
+    jwt.ExpiredSignatureError: "The token has expired.",
+    jwt.ImmatureSignatureError: "The token is not valid yet.",
+    jwt.InvalidAudienceError: "The token is for another audience.",
+    jwt.InvalidIssuerError: "The token is of another issuer.",
+    jwt.InvalidSignatureError: "The signature of the token is wrong.",
+}
+_UNREADABLE = "The token is not one that is understood."
+
+
+class Caller(NamedTuple):
+    """Whom a token stands for, and what it allows."""
+
+    principal: str
+    scopes: frozenset[str]
+
+
+class Bearer:
+    """Checks access tokens."""
+
+    def __init__(
+        self, keys: KeySource, *, issuer: str, audience: str, algorithms: Sequence[str], leeway: float
+    ) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._algorithms = algorithms
+        self._leeway = leeway
+
+    async def verified(self, token: str) -> Caller:
+        """Who sent this token.
+
+        Raises:
+            TokenInvalid: nobody we know, or not any more.
+            KeysUnavailable: that cannot be told now.
+
+        """
+        key = await self._key(token)
+        try:
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=self._algorithms,
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=self._leeway,
+                options={"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_length": True},
+            )
+            name = principal.named(self._issuer, claims["sub"])
+        except jwt.MissingRequiredClaimError as error:
+            raise TokenInvalid.of(f"The token has no claim {error.claim}.") from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise TokenInvalid.of(_REASONS.get(type(error), _UNREADABLE)) from None
+        return Caller(name, _scopes(claims))
+
+    async def _key(self, token: str) -> PyJWK:
+        """The key that the token says it is signed with, if it is one of ours."""
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            raise TokenInvalid.of(_UNREADABLE) from None
+        algorithm, kid = header.get("alg"), header.get("kid")
+        # Before anything is looked up: `none` and HMAC, with a public key for its secret, end here.
+        if algorithm is None or algorithm not in self._algorithms:
+            raise TokenInvalid.of(f"The token has to be signed with {' or '.join(self._algorithms)}.")
+        key = await self._keys.find(kid, algorithm) if isinstance(kid, str) else None
+        if key is None:
+            raise TokenInvalid.of("The token is signed with a key that is not known.")
+        return key
+
+
+def _scopes(claims: dict[str, Any]) -> frozenset[str]:
+    """What `scope` (RFC 8693) and `scp` list, separated by spaces or as an array."""
+    found: set[str] = set()
+    for claim in ("scope", "scp"):
+        value = claims.get(claim, [])
+        given = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
+        found.update(scope for scope in given if isinstance(scope, str))
+    return frozenset(found)
