@@ -86,7 +86,7 @@ class System:
 async def system(make_settings: MakeSettings, serve: Serve) -> System:
     """The three services, empty; orders has one connection to its database, for all requests together."""
     customers_client = await serve(customers.app.create_app(make_settings(customers.settings.Settings)))
-    patient = {"peer_timeout": TIMEOUT, "peer_deadline": TIMEOUT, "db_pool_timeout": TIMEOUT}
+    patient = dict.fromkeys(("peer_timeout", "peer_deadline", "db_pool_timeout", "join_timeout"), TIMEOUT)
     app = orders.app.create_app(
         make_settings(
             orders.settings.Settings, customers_api_base=customers_client.url, db_pool_size=1, **patient

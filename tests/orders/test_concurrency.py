@@ -20,7 +20,13 @@ from tests.observed import Sample
 from tests.orders.shop import ORDERS, Level, OpenShop, Shop
 
 # A slow machine makes these tests slow, not red.
-PATIENT = {"db_pool_timeout": 60, "db_lock_timeout": 50, "peer_timeout": 60, "peer_deadline": 60}
+PATIENT = {
+    "db_pool_timeout": 60,
+    "db_lock_timeout": 50,
+    "peer_timeout": 60,
+    "peer_deadline": 60,
+    "join_timeout": 60,
+}
 
 
 @pytest.fixture
