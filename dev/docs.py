@@ -1,8 +1,9 @@
-"""Writes the tables of the documents that come from the code: endpoints, settings, metrics.
+"""Writes what comes from the code: the tables of endpoints, settings and metrics, and the Grafana boards.
 
 `make docs` writes them; a test checks that they are what the code says now.
 """
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from chassis.routes import Routes
 from chassis.settings import Settings
 from chassis.telemetry import metrics as registry
 from customers import handlers as customers_handlers
+from dev.dashboards.boards import BOARDS
 from orchestrator import handlers as orchestrator_handlers
 from orders import handlers as orders_handlers
 from orders import product_handlers
@@ -25,6 +27,7 @@ from orders import product_handlers
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TELEMETRY = ROOT / "docs" / "telemetry.md"
+DASHBOARDS = ROOT / "charts" / "b2b-orders" / "dashboards"
 
 SERVICES: dict[str, tuple[type[Settings], list[Routes]]] = {
     "customers": (customers.settings.Settings, [customers_handlers.routes]),
@@ -122,14 +125,23 @@ def written(document: Path) -> str:
     return text
 
 
+def generated() -> dict[Path, str]:
+    """Every file that comes from the code, in part or whole, and what it should be."""
+    boards = {DASHBOARDS / f"{board.uid}.json": _json(board.render()) for board in BOARDS}
+    return {document: written(document) for document in DOCUMENTS} | boards
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
-    """Write the documents, or with --check only compare."""
-    for document in DOCUMENTS:
-        text = written(document)
+    """Write the files, or with --check only compare."""
+    for file, text in generated().items():
         if sys.argv[1:] != ["--check"]:
-            document.write_text(text)
-        elif document.read_text() != text:
-            raise SystemExit(f"{document.name} is behind the code: run make docs")
+            file.write_text(text)
+        elif file.read_text() != text:
+            raise SystemExit(f"{file.name} is behind the code: run make docs")
 
 
 if __name__ == "__main__":
