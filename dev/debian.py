@@ -8,9 +8,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 """Where programs are; Debian has servers where users' PATH does not look."""
+
+UNPACKED = Path(__file__).parent.parent / "build" / "debian"
+"""Where the files of packages are that are used without being installed."""
 
 
 class ProgramMissing(Exception):  # noqa: N818 - says what to install
@@ -39,6 +43,35 @@ def require(programs: Sequence[str], packages: Sequence[str]) -> None:
         raise ProgramMissing(f"{missing} not found, although {wanted} are installed")
 
 
+def unpacked(package: str) -> Path:
+    """The files of a package, fetched and unpacked but not installed: a server in it is not started.
+
+    Raises:
+        ProgramMissing: it cannot be fetched from here.
+
+    """
+    folder = UNPACKED / package
+    UNPACKED.mkdir(parents=True, exist_ok=True)
+    with _alone():
+        if not folder.exists():
+            _fetch(package, folder)
+    return folder
+
+
+def _fetch(package: str, folder: Path) -> None:
+    print(f"fetching the Debian package {package}", file=sys.stderr, flush=True)
+    with TemporaryDirectory(dir=UNPACKED) as temporary:
+        try:
+            if os.geteuid() == 0:
+                run("apt-get", "update")
+            run("apt-get", "download", package, folder=temporary)
+        except subprocess.CalledProcessError:
+            raise ProgramMissing(f"apt-get download {package} failed: sudo apt-get update") from None
+        (file,) = Path(temporary).glob("*.deb")
+        run("dpkg-deb", "--extract", str(file), f"{temporary}/files")
+        Path(temporary, "files").rename(folder)
+
+
 def program(name: str) -> str:
     """The path of a program.
 
@@ -51,8 +84,8 @@ def program(name: str) -> str:
     return found
 
 
-def run(name: str, *arguments: str) -> str:
-    """Run a program to its end; what it says is shown only when it fails.
+def run(name: str, *arguments: str, folder: str | None = None) -> str:
+    """Run a program to its end, in a folder; what it says is shown only when it fails.
 
     Raises:
         CalledProcessError: it failed.
@@ -60,7 +93,12 @@ def run(name: str, *arguments: str) -> str:
     """
     environment = {**os.environ, "PATH": SEARCH_PATH, "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(  # noqa: S603 - fixed commands
-        (program(name), *arguments), env=environment, capture_output=True, text=True, check=False
+        (program(name), *arguments),
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr, flush=True)

@@ -42,8 +42,9 @@ log = structlog.get_logger(__name__)
 for _step in Step:
     for _each in _OUTCOMES:
         SAGA_STEP_DURATION.labels(_step, _each)
-for _status in (*UNFINISHED, Status.NEEDS_ATTENTION):
-    SAGAS.labels(_status)
+for _status in Status:
+    (SAGAS if _status in UNFINISHED else SAGAS_ENDED).labels(_status)
+SAGAS.labels(Status.NEEDS_ATTENTION)
 
 
 class Driver:

@@ -12,10 +12,10 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from chassis.telemetry import metrics as registry
 from customers.__main__ import cli as customers_cli
-from dev.debian import require
 from dev.stack import ROOT
 from orchestrator.__main__ import cli as orchestrator_cli
 from orders.__main__ import cli as orders_cli
+from tests.charts.prometheus import program
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
 LABELS = {"db_client_connection_pool_name", "db_client_connection_state"}
@@ -23,11 +23,6 @@ RULES = ROOT / "charts" / "b2b-orders" / "rules"
 FILES = [RULES / "slo.yaml", RULES / "alerts.yaml"]
 JOB = 'job="orchestrator",http_route="/orchestrator/create-and-confirm-order"'
 REQUESTS = "http_server_request_duration_seconds"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def promtool() -> None:
-    require(["promtool"], ["prometheus"])
 
 
 def alerts() -> dict[str, Any]:
@@ -170,7 +165,7 @@ CASES = (
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(  # noqa: S603 - a program of Prometheus
-        ("promtool", *arguments),  # noqa: S607 - installed by Debian
+        (program("promtool"), *arguments),
         capture_output=True,
         text=True,
         check=False,

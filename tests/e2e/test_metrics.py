@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from chassis.telemetry import metrics as registry
 from dev.stack import Service, Stack, stack
+from orchestrator.models import UNFINISHED, Status
 
 OF_PYTHON = ("python_", "process_")
 
@@ -21,11 +22,16 @@ async def services(tmp_path: Path) -> AsyncIterator[Stack]:
         yield running
 
 
-async def scraped(http: aiohttp.ClientSession, service: Service) -> dict[str, int]:
-    """The number of samples in each family that the service shows."""
+async def text_of(http: aiohttp.ClientSession, service: Service) -> str:
+    """What the service shows, in OpenMetrics."""
     accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
     async with http.get(f"{service.admin_url}/metrics", headers=accept) as response:
-        families = text_string_to_metric_families(await response.text())  # type: ignore[no-untyped-call]  # as the package ships it
+        return await response.text()
+
+
+async def scraped(http: aiohttp.ClientSession, service: Service) -> dict[str, int]:
+    """The number of samples in each family that the service shows."""
+    families = text_string_to_metric_families(await text_of(http, service))  # type: ignore[no-untyped-call]  # as the package ships it
     return {family.name: len(family.samples) for family in families if not family.name.startswith(OF_PYTHON)}
 
 
@@ -40,6 +46,21 @@ async def test_a_scrape_has_the_metrics_of_the_registry_and_no_others(services: 
     async with aiohttp.ClientSession() as http:
         for service in services:
             assert set(await scraped(http, service)) == declared
+
+
+async def test_what_can_happen_to_orders_and_sagas_is_counted_from_zero(services: Stack) -> None:
+    async with aiohttp.ClientSession() as http:
+        counted = {
+            line.rpartition(" ")[0]
+            for service in services
+            for line in (await text_of(http, service)).splitlines()
+        }
+
+    assert {
+        f'b2b_sagas_ended_total{{state="{status}"}}' for status in Status if status not in UNFINISHED
+    } <= counted
+    for outcome in ("created", "confirmed", "canceled", "expired"):
+        assert f'b2b_orders_total{{outcome="{outcome}",reason=""}}' in counted
 
 
 async def test_10_000_paths_keys_and_ids_make_no_series_of_their_own(services: Stack) -> None:
