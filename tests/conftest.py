@@ -10,22 +10,16 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
-import aiohttp
 import pytest
 import uvloop
-from aiohttp import web
-from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 from sqlalchemy.engine import URL
 
 from chassis import __version__
-from chassis.app import ADMIN
-from chassis.process import Runner
 from chassis.settings import Settings, parse_database_url
 from chassis.telemetry import logs, traces
 from dev.mariadb import private_server
@@ -36,10 +30,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 pytest.register_assert_rewrite("tests.client", "tests.orchestrator.shop", "tests.orchestrator.job.system")
 
-from tests.client import HOST, Client, Serve  # noqa: E402 - after the line above
+from tests.client import Serve  # noqa: E402 - after the line above
 from tests.databases import Databases, DatabaseUrl, MakeSettings, MariaDB, S, SQLite, on_database  # noqa: E402 - as above
 from tests.issuer import Issuer, open_issuer  # noqa: E402 - as above
 from tests.observed import LogLines  # noqa: E402 - as above
+from tests.serving import sockets  # noqa: E402 - as above
 
 MOST_WORKERS = 8  # each has a MariaDB of its own
 
@@ -138,22 +133,7 @@ def make_settings(database_url: DatabaseUrl) -> MakeSettings:
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     """See Serve."""
-    async with AsyncExitStack() as stack:
-
-        async def start(app: web.Application) -> Client:
-            public, admin = Runner(app), web.AppRunner(app[ADMIN], access_log=None)
-            ports = []
-            for runner in (admin, public):
-                stack.push_async_callback(runner.cleanup)
-                await runner.setup()
-                await web.TCPSite(runner, HOST, 0).start()
-                ports.append(runner.addresses[0][1])
-            session = await stack.enter_async_context(
-                aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-            )
-            AioHttpClientInstrumentor.uninstrument_session(session)  # a caller is none of our services
-            return Client(session, ports[1], Client(session, ports[0]))
-
+    async with sockets() as start:
         yield start
 
 

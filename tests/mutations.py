@@ -28,7 +28,9 @@ TIMEOUT_SECONDS = 600
 SHOWN = 3
 say = partial(print, flush=True)
 
+CHASSIS_KEYS = "tests/chassis/test_idempotency.py"
 CONCURRENCY = "tests/orders/test_concurrency.py"
+CONTRACT = "tests/idempotency/test_contract.py"
 HANDLERS = "tests/orders/test_handlers.py"
 IDEMPOTENCY = "tests/orders/test_idempotency.py"
 PREDECESSOR = "tests/e2e/test_predecessor.py"
@@ -211,21 +213,21 @@ MUTATIONS = (
                 'sa.Column("key", dialects.exact_bytes(255))',
             ),
         ),
-        (IDEMPOTENCY, PREDECESSOR),
-        "in_flight or one_key",
+        (CONTRACT,),
+        "at_another_replica",
     ),
     Mutation(
         "a key that is there already is claimed again",
         (
             Edit(
-                "chassis/idempotency.py",
+                "chassis/idempotency/table.py",
                 "self._claim = insert(rows).values(created_at=dialects.now())",
                 'self._claim = insert(rows).prefix_with("IGNORE", dialect="mysql")'
                 '.prefix_with("OR IGNORE", dialect="sqlite").values(created_at=dialects.now())',
             ),
         ),
-        (IDEMPOTENCY, PREDECESSOR),
-        "in_flight or one_key",
+        (CONTRACT,),
+        "at_another_replica",
     ),
     Mutation(
         "keys are compared without regard to case",
@@ -236,34 +238,76 @@ MUTATIONS = (
                 'sa.Column("key", dialects.free_text(255), primary_key=True)',
             ),
         ),
-        (IDEMPOTENCY,),
-        "to_the_letter",
+        (CONTRACT,),
+        "as_bytes",
     ),
     Mutation(
         "a key stands for any request",
-        (Edit("chassis/idempotency.py", "if row.fingerprint != key.fingerprint:", "if False:"),),
-        (IDEMPOTENCY, PREDECESSOR),
-        "of_another_request or another_order or different_requests",
+        (Edit("chassis/idempotency/table.py", "if row.fingerprint != key.fingerprint:", "if False:"),),
+        (CONTRACT, PREDECESSOR),
+        "another_request or another_order",
+    ),
+    Mutation(
+        "twins do not attach",
+        (Edit("chassis/idempotency/flights.py", "flight = self._flights.get(key)", "flight = None"),),
+        (CONTRACT,),
+        "attach",
+    ),
+    Mutation(
+        "the work is not shielded from its client",
+        (
+            Edit(
+                "chassis/idempotency/flights.py",
+                "await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)",
+                "await self.task",
+            ),
+        ),
+        (CHASSIS_KEYS,),
+        "goes_away",
+    ),
+    Mutation(
+        "another request is not noticed while the first is in flight",
+        (
+            Edit(
+                "chassis/idempotency/flights.py",
+                "return self._first.get((key.scope, key.value), key) != key",
+                "return False",
+            ),
+        ),
+        (CONTRACT,),
+        "also_while and confirm",
+    ),
+    Mutation(
+        "a twin in another process gives up at the lock timeout",
+        (Edit("chassis/idempotency/run.py", "if monotonic() > deadline:", "if True:"),),
+        (CHASSIS_KEYS,),
+        "outwaits",
+    ),
+    Mutation(
+        "twins lock the saga that they wait for",
+        (Edit("orchestrator/driver.py", "(state.is_idle and await self", "(await self"),),
+        ("tests/orchestrator/test_desk.py",),
+        "answer_of_another_replica",
     ),
     Mutation(
         "a refusal by the business is not kept",
         (
             Edit(
-                "chassis/idempotency.py",
+                "chassis/idempotency/run.py",
                 "if isinstance(outcome, Problem) and not outcome.final:",
                 "if isinstance(outcome, Problem):",
             ),
         ),
-        (IDEMPOTENCY,),
+        (CONTRACT,),
         "final",
     ),
     Mutation(
         "a replay asks customers again",
         (
             Edit(
-                "chassis/idempotency.py",
-                "    if before is not None and (kept := await keys.find(key)) is not None:\n"
-                "        return _replayed(keys, kept)\n",
+                "chassis/idempotency/run.py",
+                "    if looked and (kept := await keys.find(key)) is not None:\n"
+                "        return _given_before(keys, kept)\n",
                 "",
             ),
         ),

@@ -1,6 +1,7 @@
 import asyncio
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from sqlalchemy import select
@@ -10,9 +11,10 @@ from chassis import dialects
 from chassis.database import DATABASE, Database
 from chassis.errors import PeerUnavailable
 from chassis.idempotency import KEYS
+from chassis.idempotency.flights import HELD_AFTER_SECONDS
 from tests.chassis.sample import FAILURES, GATE, Counter, Key, Settings, create_app, create_tables
-from tests.client import Client, Reply, Serve, refused
-from tests.databases import MakeSettings, on_database
+from tests.client import HOST, Client, Reply, Serve, refused
+from tests.databases import MakeSettings
 from tests.observed import LogLines, Sample, statements_sent
 
 only_mariadb = pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
@@ -42,11 +44,11 @@ async def _value(app: web.Application, counter: int = 1) -> int:
         return (await session.scalars(select(Counter.value).where(Counter.id == counter))).one()
 
 
-async def _in_flight(requests: int) -> None:
+async def _in_flight(requests: int, *, exactly: bool = False) -> None:
     """Wait until so many requests have come."""
     active = Sample("http_server_active_requests")
     async with asyncio.timeout(30):
-        while active.value < requests:  # noqa: ASYNC110 - no event of ours to wait for
+        while active.value < requests or (exactly and active.value > requests):  # noqa: ASYNC110 - no event of ours to wait for
             await asyncio.sleep(0.02)
 
 
@@ -79,41 +81,6 @@ async def test_the_same_key_and_request_is_done_once_and_answered_alike(
     assert second.headers["Content-Type"] == first.headers["Content-Type"]
     assert await _value(app) == 2
     assert (executed.moved, replayed.moved) == (1, 1)
-
-
-async def test_a_replay_is_one_read(client: Client, app: web.Application) -> None:
-    await _count(client, "k-1")
-
-    with statements_sent(app[DATABASE]) as statements:
-        await _count(client, "k-1")
-
-    assert [statement.split()[0] for statement in statements] == ["SELECT"]
-
-
-async def test_a_replay_tells_what_was_and_changes_nothing(client: Client, app: web.Application) -> None:
-    first = await _count(client, "k-1")
-    await client.post("/counters/1/reset", headers={"Idempotency-Key": "k-2"})
-
-    again = await _count(client, "k-1")
-
-    assert again.body == first.body
-    assert await _value(app) == 0
-
-
-async def test_a_key_means_the_same_wherever_it_is_given(client: Client, app: web.Application) -> None:
-    steps = {"steps": [{"name": "step", "by": 2}]}
-    path = "/counters/1/count"
-
-    replies = [
-        await client.post(path, steps, headers={"Idempotency-Key": "k-1"}),
-        await client.post(path, steps, headers={"X-Idempotency-Key": "k-1"}),
-        await client.post(path, {**steps, "idempotency_key": "k-1"}),
-        await client.post(path, steps, headers={"Idempotency-Key": '"k-1"'}),
-        await client.post(path, {**steps, "idempotency_key": "k-1"}, headers={"Idempotency-Key": '"k-1"'}),
-    ]
-
-    assert [_replayed(reply) for reply in replies] == [False, True, True, True, True]
-    assert await _value(app) == 2
 
 
 async def test_the_order_of_members_and_defaults_make_no_other_request(client: Client) -> None:
@@ -156,49 +123,6 @@ async def test_a_key_may_be_any_visible_ascii(client: Client, app: web.Applicati
     assert await _value(app) == 2
 
 
-async def test_keys_are_compared_byte_by_byte(client: Client, app: web.Application) -> None:
-    replies = [await _count(client, key) for key in ("key-1", "Key-1", "key-1.", "key-")]
-
-    assert [_replayed(reply) for reply in replies] == [False] * 4
-    assert await _value(app) == 8
-
-
-async def test_two_keys_that_differ_are_refused(client: Client, app: web.Application) -> None:
-    reply = await _count(client, "k-1", idempotency_key="k-2")
-
-    problem = refused(reply, 400, "idempotency.key_invalid")
-    pointers = [error["pointer"] for error in problem["errors"]]
-    assert pointers == ["header:Idempotency-Key", "#/idempotency_key"]
-    assert await _value(app) == 0
-
-
-# --- another request ----------------------------------------------------------------------------
-
-
-async def test_a_key_of_another_request_is_refused_and_nothing_done(
-    client: Client, app: web.Application
-) -> None:
-    reused = Sample("b2b_idempotency_total", service="sample", result="reused")
-    await _count(client, "k-1")
-
-    other_body = await _count(client, "k-1", by=3)
-    other_path = await _count(client, "k-1", counter=2)
-
-    refused(other_body, 422, "idempotency.key_reused", "retry_needs_new_key")
-    refused(other_path, 422, "idempotency.key_reused", "retry_needs_new_key")
-    assert (await _value(app), await _value(app, 2)) == (2, 0)
-    assert reused.moved == 2
-
-
-async def test_a_key_belongs_to_one_operation(client: Client, app: web.Application) -> None:
-    await _count(client, "k-1")
-
-    reset = await client.post("/counters/1/reset", headers={"Idempotency-Key": "k-1"})
-
-    assert (reset.status, _replayed(reset)) == (200, False)
-    assert await _value(app) == 0
-
-
 # --- at once ------------------------------------------------------------------------------------
 
 
@@ -211,39 +135,119 @@ async def test_twins_in_flight_are_done_once_and_answered_alike(client: Client, 
     assert await _value(app) == 2
 
 
-async def test_of_different_requests_in_flight_with_one_key_one_is_done(
+async def test_the_first_request_does_its_work_also_if_it_prefers_not_to_wait_for_others(
     client: Client, app: web.Application
 ) -> None:
-    replies = await asyncio.gather(*(_count(client, "k-1", by=by) for by in range(1, 10)))
+    headers = {"Idempotency-Key": "k-1", "Prefer": "wait=0"}
+    app[GATE].clear()
+    asking = asyncio.create_task(
+        client.post("/counters/1/count", {"steps": [{"name": "step", "by": 2}]}, headers=headers)
+    )
+    await _in_flight(1)
+    await asyncio.sleep(2 * HELD_AFTER_SECONDS)  # so long that it would be told to come back if it waited
 
-    statuses = sorted(reply.status for reply in replies)
-    assert statuses == [200] + [422] * 8
-    [done] = [reply for reply in replies if reply.status == 200]
-    assert await _value(app) == done.json["data"]["value"]
+    app[GATE].set()
+
+    assert ((await asking).status, await _value(app)) == (200, 2)
+
+
+async def test_a_twin_waits_no_longer_than_it_is_configured_to(
+    make_settings: MakeSettings, serve: Serve
+) -> None:
+    app = create_app(make_settings(Settings, join_timeout=0.1))
+    client = await serve(app)
+    await create_tables(app[DATABASE], c1=0)
+    app[GATE].clear()
+    first = asyncio.create_task(_count(client, "k-1"))
+    await _in_flight(1)
+
+    twin = await _count(client, "k-1", by=2)
+
+    app[GATE].set()
+    refused(twin, 409, "idempotency.in_progress")
+    assert ((await first).status, await _value(app)) == (200, 2)
+
+
+async def test_whoever_has_the_key_gets_the_answer_also_while_another_request_tries_it(
+    client: Client, app: web.Application
+) -> None:
+    first = await _count(client, "k-1")
+
+    replies = await asyncio.gather(
+        *(_count(client, "k-1", by=by) for _ in range(5) for by in (3, 2)),
+    )
+
+    assert [reply.status for reply in replies] == [422, 200] * 5
+    assert {reply.body for reply in replies[1::2]} == {first.body}
+    assert await _value(app) == 2
+
+
+async def test_who_goes_away_ends_no_work_and_harms_no_twin(make_settings: MakeSettings) -> None:
+    app = create_app(make_settings(Settings))
+    # The services let handlers end whatever their clients do; other runners, and a shutdown, do not.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    await runner.setup()
+    await web.TCPSite(runner, HOST, 0).start()
+    await create_tables(app[DATABASE], c1=0)
+    app[GATE].clear()
+
+    async with aiohttp.ClientSession() as session:
+        client = Client(session, runner.addresses[0][1])
+        first = asyncio.create_task(_count(client, "k-1"))
+        await _in_flight(1)
+        twin = asyncio.create_task(_count(client, "k-1"))
+        await _in_flight(2)
+        first.cancel()
+        await _in_flight(1, exactly=True)
+        app[GATE].set()
+        reply = await twin
+
+    assert (reply.status, _replayed(reply)) == (200, True)
+    assert await _value(app) == 2
+    assert len(app[KEYS].flights) == 0
+    await runner.cleanup()
+
+
+class Elsewhere:
+    """A request in another process that has the key `k-1`, does not end until `goes_on`, and then fails."""
+
+    def __init__(self) -> None:
+        self.goes_on = asyncio.Event()
+        self.ended: asyncio.Task[None]
+
+    async def begins(self, database: Database) -> None:
+        claimed = asyncio.Event()
+
+        async def hold(session: AsyncSession) -> None:
+            scope = b"anonymous POST /counters/{counter_id}/count"
+            session.add(Key(scope=scope, key=b"k-1", fingerprint=b"?", created_at=dialects.now()))
+            await session.flush()
+            claimed.set()
+            await self.goes_on.wait()
+            raise PeerUnavailable("It fails.")
+
+        self.ended = asyncio.create_task(database.transact(hold))
+        await claimed.wait()
 
 
 @only_mariadb
-async def test_a_twin_of_a_request_that_does_not_end_is_told_to_come_back(
+async def test_a_twin_of_a_request_in_another_process_that_does_not_end_is_told_to_come_back(
     make_settings: MakeSettings, serve: Serve
 ) -> None:
-    app = create_app(make_settings(Settings, db_lock_timeout=1))
+    app = create_app(make_settings(Settings, db_lock_timeout=1, join_timeout=0.2))
     client, others = await serve(app), Database(make_settings(Settings))
     await create_tables(others, c1=0)
-    claimed, release = asyncio.Event(), asyncio.Event()
     in_progress = Sample("b2b_idempotency_total", service="sample", result="in_progress")
+    elsewhere = Elsewhere()
+    await elsewhere.begins(others)
 
-    async def hold(session: AsyncSession) -> None:
-        row = {"scope": b"anonymous POST /counters/{counter_id}/count", "key": b"k-1", "fingerprint": b"?"}
-        session.add(Key(**row, created_at=dialects.now()))
-        await session.flush()
-        claimed.set()
-        await release.wait()
-
-    holding = asyncio.create_task(others.transact(hold))
-    await claimed.wait()
     reply = await _count(client, "k-1")
-    release.set()
-    await holding
+    async with asyncio.timeout(30):
+        while app[KEYS].flights:  # noqa: ASYNC110 - no event of ours to wait for
+            await asyncio.sleep(0.02)
+    elsewhere.goes_on.set()
+    with pytest.raises(PeerUnavailable):
+        await elsewhere.ended
     await others.close()
 
     problem = refused(reply, 409, "idempotency.in_progress")
@@ -253,16 +257,35 @@ async def test_a_twin_of_a_request_that_does_not_end_is_told_to_come_back(
     assert in_progress.moved == 1
 
 
-# --- what goes wrong ----------------------------------------------------------------------------
+@only_mariadb
+async def test_a_twin_outwaits_the_lock_timeout_and_takes_the_place_of_a_request_that_fails_elsewhere(
+    make_settings: MakeSettings, serve: Serve
+) -> None:
+    app = create_app(make_settings(Settings, db_lock_timeout=1))
+    client, others = await serve(app), Database(make_settings(Settings))
+    await create_tables(others, c1=0)
+    elsewhere = Elsewhere()
+    await elsewhere.begins(others)
 
+    twins = [asyncio.create_task(_count(client, "k-1")) for _ in range(5)]
+    with statements_sent(app[DATABASE]) as sent:
+        async with asyncio.timeout(30):
+            while sum(statement.startswith("INSERT") for statement in sent) < 2:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.02)
+    connections = app[DATABASE].writers.pool.checkedout()  # type: ignore[attr-defined]  # of a QueuePool
+    elsewhere.goes_on.set()
+    replies = await asyncio.gather(*twins)
+    with pytest.raises(PeerUnavailable):
+        await elsewhere.ended
+    await others.close()
 
-async def test_an_invalid_request_leaves_its_key_free(client: Client, app: web.Application) -> None:
-    refused(await _count(client, "k-1", by=0), 400, "request.invalid")
-
-    reply = await _count(client, "k-1")
-
-    assert (reply.status, _replayed(reply)) == (200, False)
+    assert connections == 1
+    assert [reply.status for reply in replies] == [200] * 5
+    assert sum(map(_replayed, replies)) == 4
     assert await _value(app) == 2
+
+
+# --- what goes wrong ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -320,37 +343,6 @@ async def test_twins_of_a_request_that_fails_share_its_failure_and_the_next_one_
     assert ([reply.status for reply in replies], value) == ([500] * 10, 0)
     assert (reply.status, _replayed(reply)) == (200, False)
     assert await _value(app) == 2
-
-
-async def test_without_the_store_nothing_is_done(serve: Serve) -> None:
-    settings = Settings(**on_database("mysql://root@127.0.0.1:1/nothing"))
-    client = await serve(create_app(settings))
-
-    refused(await _count(client, "k-1"), 503, "db.unavailable")
-
-
-# --- forgetting ---------------------------------------------------------------------------------
-
-
-async def test_finished_keys_are_forgotten_after_their_days_and_unfinished_never(
-    client: Client, app: web.Application
-) -> None:
-    keys = app[KEYS]
-    await _count(client, "k-1")
-
-    async def begin(session: AsyncSession) -> None:
-        session.add(Key(scope=b"scope", key=b"unfinished", fingerprint=b"?", created_at=dialects.now()))
-
-    await app[DATABASE].transact(begin)
-    young = await keys.purge(1)
-    old = await keys.purge(-1)
-    reply = await _count(client, "k-1")
-
-    assert (young, old) == (0, 1)
-    assert (reply.status, _replayed(reply)) == (200, False)
-    assert await _value(app) == 4
-    async with app[DATABASE].read() as session:
-        assert (await session.scalars(select(Key.key).where(Key.status.is_(None)))).all() == [b"unfinished"]
 
 
 async def test_a_key_is_never_logged(client: Client, log_lines: LogLines) -> None:

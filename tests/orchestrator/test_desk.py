@@ -1,11 +1,11 @@
-"""One key, one saga, one answer: whoever asks, however often, at whichever replica."""
+"""One key, one saga, one answer, at whichever replica; `tests/idempotency` has what all keys share."""
 
 import asyncio
 
 import pytest
 
 from tests.client import Reply, refused
-from tests.observed import Sample
+from tests.observed import Sample, statements_sent
 from tests.orchestrator.shop import Replica, Shop, not_ended, until
 from tests.orchestrator.wire import Held
 
@@ -27,67 +27,6 @@ def first_and_replays(replies: list[Reply]) -> tuple[Reply, list[Reply]]:
 # --- replays ------------------------------------------------------------------------------------
 
 
-async def test_a_repeated_request_gets_the_first_answer(shop: Shop, orchestrator: Replica) -> None:
-    body = await shop.basket()
-
-    replies = [await orchestrator.job(body) for _ in range(3)]
-
-    first, replays = first_and_replays(replies)
-    assert (first.status, len(replays)) == (201, 2)
-    assert len(await shop.all_orders()) == 1
-    assert await shop.stock(body) == (8, 0)
-
-
-async def test_a_repeated_refusal_is_the_first_one(shop: Shop, orchestrator: Replica) -> None:
-    body = await shop.basket(qty=11, stock=10)
-    refusal = await orchestrator.job(body)
-    product_id = body["items"][0]["product_id"]
-    more = {"delta": 100, "reason": "Delivered"}
-    await shop.orders.post(f"/admin/products/{product_id}/adjust-stock", more)
-
-    replay = await orchestrator.job(body)
-
-    first_and_replays([refusal, replay])
-    assert refusal.status == 409
-    assert await shop.all_orders() == []
-
-
-async def test_the_key_may_come_in_any_header_or_in_the_body(shop: Shop, orchestrator: Replica) -> None:
-    body = await shop.basket()
-
-    replies = [
-        await orchestrator.job(body, key="unique-key-123"),
-        await orchestrator.job(body, key='"unique-key-123"'),
-        await orchestrator.job(body, key=None, X_Idempotency_Key="unique-key-123"),
-        await orchestrator.job({**body, "idempotency_key": "unique-key-123"}, key=None),
-        await orchestrator.job({**body, "idempotency_key": "unique-key-123"}, key="unique-key-123"),
-    ]
-
-    first, replays = first_and_replays(replies)
-    assert (first.status, len(replays)) == (201, 4)
-    assert len(await shop.all_orders()) == 1
-
-
-async def test_another_correlation_id_is_the_same_request(shop: Shop, orchestrator: Replica) -> None:
-    body = await shop.basket()
-
-    first = await orchestrator.job(body, X_Correlation_Id="req-1")
-    replay = await orchestrator.job({**body, "correlation_id": "req-2"})
-
-    first_and_replays([first, replay])
-    assert replay.json["correlation_id"] == "req-1"
-    assert replay.headers["X-Correlation-Id"] == "req-2"
-
-
-async def test_keys_are_compared_as_bytes(shop: Shop, orchestrator: Replica) -> None:
-    body = await shop.basket()
-
-    replies = [await orchestrator.job(body, key=key) for key in ("key-a", "KEY-A", "key-a_")]
-
-    assert [reply.status for reply in replies] == [201, 201, 201]
-    assert len(await shop.all_orders()) == 3
-
-
 async def test_the_same_order_written_otherwise_is_the_same_request(
     shop: Shop, orchestrator: Replica
 ) -> None:
@@ -104,73 +43,7 @@ async def test_the_same_order_written_otherwise_is_the_same_request(
     assert len(await shop.all_orders()) == 1
 
 
-# --- another request with the key ---------------------------------------------------------------
-
-
-async def test_another_request_with_the_key_is_refused(shop: Shop, orchestrator: Replica) -> None:
-    body = await shop.basket()
-    await orchestrator.job(body)
-
-    reply = await orchestrator.job({**body, "purchase_order_number": "PO-1"})
-
-    problem = refused(reply, 422, "idempotency.key_reused", *KEY_MEMBERS)
-    assert (problem["success"], problem["retry_needs_new_key"]) == (False, True)
-    assert len(await shop.all_orders()) == 1
-
-
-async def test_another_request_with_the_key_is_refused_while_the_first_is_in_flight(
-    shop: Shop, orchestrator: Replica
-) -> None:
-    body = await shop.basket()
-    held = Held()
-    shop.to_orders.breaks("/create-order", held)
-    first = asyncio.create_task(orchestrator.job(body))
-    await held.arrived()
-
-    other = await orchestrator.job({**body, "purchase_order_number": "PO-1"})
-
-    refused(other, 422, "idempotency.key_reused", *KEY_MEMBERS)
-    held.let_go()
-    assert (await first).status == 201
-    assert (await shop.only_order())["purchase_order_number"] is None
-
-
-async def test_a_request_that_was_invalid_leaves_its_key_free(shop: Shop, orchestrator: Replica) -> None:
-    body = await shop.basket()
-    invalid = await orchestrator.job({**body, "items": []})
-
-    reply = await orchestrator.job(body)
-
-    assert (invalid.status, reply.status) == (400, 201)
-    assert "Idempotent-Replayed" not in reply.headers
-
-
 # --- twins in flight ----------------------------------------------------------------------------
-
-
-async def test_twins_in_flight_make_one_order_and_get_the_same_bytes(
-    shop: Shop, orchestrator: Replica
-) -> None:
-    body = await shop.basket()
-
-    replies = await asyncio.gather(*(orchestrator.job(body) for _ in range(16)))
-
-    first, replays = first_and_replays(replies)
-    assert (first.status, len(replays)) == (201, 15)
-    assert len(await shop.all_orders()) == 1
-    assert await shop.stock(body) == (8, 0)
-
-
-async def test_twins_at_two_replicas_make_one_order_and_get_the_same_bytes(shop: Shop) -> None:
-    body = await shop.basket()
-    replicas = [await shop.replica(), await shop.replica()]
-
-    replies = await asyncio.gather(*(replica.job(body) for _ in range(8) for replica in replicas))
-
-    first, replays = first_and_replays(replies)
-    assert (first.status, len(replays)) == (201, 15)
-    assert len(await shop.all_orders()) == 1
-    assert await shop.stock(body) == (8, 0)
 
 
 async def test_twins_of_a_refused_request_get_the_same_refusal(shop: Shop) -> None:
@@ -192,11 +65,20 @@ async def test_a_twin_waits_for_the_answer_of_another_replica(shop: Shop) -> Non
     first = asyncio.create_task(one.job(body))
     await held.arrived()
 
-    twin = asyncio.create_task(other.job(body))
-    await until(both_are_in_flight)
-    held.let_go()
+    with statements_sent(other.database) as sent:
+        twin = asyncio.create_task(other.job(body))
+        await until(both_are_in_flight)
+        looks = len(sent)
 
-    first_and_replays([await first, await twin])
+        async def looked_again() -> bool:
+            return len(sent) > looks + 1
+
+        await until(looked_again)
+        held.let_go()
+        replies = [await first, await twin]
+
+    first_and_replays(replies)
+    assert [statement for statement in sent if "FOR UPDATE" in statement] == []
     assert len(shop.to_orders.calls) == len(["create", "confirm"])
 
 

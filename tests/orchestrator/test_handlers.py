@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from chassis import failpoints
 from orchestrator.answers import JOB_PATH
+from orchestrator.failpoints import REQUEST_PARSED
 from tests.client import Reply, refused
 from tests.orchestrator.shop import Replica, Shop, ended_by
 from tests.orchestrator.wire import PassOn, answers
@@ -146,6 +148,42 @@ async def test_a_refusal_has_the_correlation_id_of_the_body(shop: Shop, orchestr
     reply = await orchestrator.job(body)
 
     assert reply.json["correlation_id"] == reply.headers["X-Correlation-Id"] == "req-456"
+
+
+async def test_a_body_that_is_not_valid_is_refused_with_its_correlation_id(orchestrator: Replica) -> None:
+    reply = await orchestrator.job({"items": [], "correlation_id": "req-456"})
+
+    assert refused_request(reply, 400, "request.invalid")["correlation_id"] == "req-456"
+
+
+async def test_a_request_without_a_key_is_refused_with_its_correlation_id(
+    shop: Shop, orchestrator: Replica
+) -> None:
+    reply = await orchestrator.job({**await shop.basket(), "correlation_id": "req-456"}, key=None)
+
+    assert refused_request(reply, 400, "idempotency.key_missing")["correlation_id"] == "req-456"
+
+
+async def test_a_correlation_id_that_cannot_be_is_refused_like_every_other_request(
+    shop: Shop, orchestrator: Replica
+) -> None:
+    reply = await orchestrator.job(await shop.basket(), X_Correlation_Id="two words")
+
+    problem = refused_request(reply, 400, "request.invalid")
+    assert [error["pointer"] for error in problem["errors"]] == ["header:X-Correlation-Id"]
+
+
+async def test_a_failure_that_nobody_foresaw_says_that_the_job_did_not_succeed(
+    shop: Shop, orchestrator: Replica
+) -> None:
+    body = await shop.basket()
+    failpoints.arm(f"{REQUEST_PARSED.name}=raise")
+    try:
+        reply = await orchestrator.job(body)
+    finally:
+        failpoints.arm("")
+
+    refused_request(reply, 500, "internal.error")
 
 
 # --- refusals of the peers ----------------------------------------------------------------------

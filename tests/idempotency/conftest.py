@@ -1,0 +1,47 @@
+"""One system for the tests of a file, on each database; each test has a customer and a product of its own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+import customers.settings
+import orchestrator.settings
+import orders.settings
+from tests.databases import Databases
+from tests.idempotency.system import OPERATIONS, Operation, System
+from tests.serving import sockets
+
+
+@pytest.fixture(scope="module", params=["sqlite", "mariadb"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The database of this run."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def urls(
+    backend: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """A database for each service."""
+    databases: Databases = request.getfixturevalue(backend)
+    folder = tmp_path_factory.mktemp("databases")
+    classes = (customers.settings.Settings, orders.settings.Settings, orchestrator.settings.Settings)
+    return {settings.service: databases.fresh(settings, folder) for settings in classes}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def system(urls: dict[str, str]) -> AsyncIterator[System]:
+    """The services, running."""
+    async with sockets() as serve:
+        opened = System(urls, serve)
+        await opened.start()
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=OPERATIONS)
+async def operation(request: pytest.FixtureRequest, system: System) -> Operation:
+    """Each of the operations in turn."""
+    opened = OPERATIONS[request.param](system)
+    await opened.open()
+    return opened
