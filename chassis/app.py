@@ -11,8 +11,8 @@ from chassis import __version__, background, idempotency, openapi, schema
 from chassis.auth.access import access
 from chassis.auth.service_tokens import SERVICE_TOKENS, ServiceTokens
 from chassis.background import Context
-from chassis.database import DATABASE, PROBLEMS, Database
-from chassis.errors import SchemaMigrating
+from chassis.database import DATABASE, Database
+from chassis.errors import DatabaseUnavailable, PoolExhausted, SchemaBroken, SchemaMigrating
 from chassis.http import SETTINGS, Answer, View
 from chassis.idempotency import KEYS, KeyRow, Keys
 from chassis.lifecycle import LIFECYCLE, Lifecycle
@@ -119,7 +119,12 @@ def _own_routes(settings: Settings, description: str) -> Routes:
         view = ServiceView(name=settings.service, version=__version__, description=description, links=links)
         return Answer.of(view)
 
-    @routes.get("/health", public=True, answers={200: HealthView}, refuses=PROBLEMS)
+    @routes.get(
+        "/health",
+        public=True,
+        answers={200: HealthView},
+        refuses=(DatabaseUnavailable, PoolExhausted, SchemaMigrating, SchemaBroken),
+    )
     async def health(request: web.Request) -> Answer:
         """Whether the database can be reached."""
         await request.app[DATABASE].check()

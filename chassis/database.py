@@ -22,6 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from chassis import dialects
 from chassis.errors import (
     DatabaseContended,
+    DatabaseFull,
+    DatabaseReadOnly,
     DatabaseUnavailable,
     PoolExhausted,
     Problem,
@@ -38,10 +40,19 @@ _DETAILS: dict[type[Problem], str] = {
     "if any.",
     DatabaseContended: "Other requests kept the rows locked; try again in a moment.",
     PoolExhausted: "No database connection became free in time; try again in a moment.",
+    DatabaseReadOnly: "Nothing was written; repeat in a moment, with the same idempotency key if any.",
+    DatabaseFull: "Nothing was written; repeat once there is room, with the same idempotency key if any.",
     SchemaOutdated: "The database schema is not what this release needs; run the command migrate.",
     SchemaMigrating: "The service has just started and prepares its database; try again in a moment.",
     SchemaBroken: "A migration of the database failed and is tried again; the log has the reason.",
 }
+_KINDS: tuple[tuple[Callable[[DBAPIError], object], type[Problem]], ...] = (
+    (dialects.is_unreachable, DatabaseUnavailable),
+    (dialects.is_read_only, DatabaseReadOnly),
+    (dialects.is_full, DatabaseFull),
+    (dialects.lacks_schema, SchemaOutdated),
+    (dialects.lost_against_others, DatabaseContended),
+)
 PROBLEMS = tuple(_DETAILS)
 """What any work on the database may be refused with."""
 
@@ -236,12 +247,9 @@ def translated_errors() -> Iterator[None]:
 def _kind_of(error: DBAPIError | PoolTimeoutError) -> type[Problem] | None:
     if isinstance(error, PoolTimeoutError):
         return PoolExhausted
-    if dialects.is_unreachable(error):
-        return DatabaseUnavailable
-    if dialects.lacks_schema(error):
-        return SchemaOutdated
-    if dialects.lost_against_others(error):
-        return DatabaseContended
+    for applies, kind in _KINDS:
+        if applies(error):
+            return kind
     return None
 
 

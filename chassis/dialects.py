@@ -278,9 +278,11 @@ def create_engine(
             "charset": "utf8mb4",
             "async_creator_fn": connect,
             # MariaDB makes a join of an IN of a thousand ids, which then scans, and locks, the whole table.
+            # A backup or an ALTER TABLE that locks whole tables is waited for no longer than a row.
             # A process that stands still, or cannot be reached any more, in the middle of a transaction
             # would keep its locks for hours; before others give up waiting, its connection is cut.
-            "init_command": f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {lock_timeout}"
+            "init_command": f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {lock_timeout}, "
+            f"lock_wait_timeout = {lock_timeout}"
             "/*M! , in_predicate_conversion_threshold = 0, "
             f"idle_transaction_timeout = {_IDLE_LOCK_TIMEOUTS * lock_timeout} */",
         },
@@ -383,6 +385,16 @@ def lacks_schema(error: DBAPIError) -> bool:
     return _mysql_code(error) in (1146, 1054) or any(
         words in text_of for words in ("no such table", "no such column", "has no column named")
     )
+
+
+def is_read_only(error: DBAPIError) -> bool:
+    """Whether the database takes no writes, on purpose."""
+    return _mysql_code(error) in (1290, 1792, 1836) or _sqlite_code(error) == sqlite3.SQLITE_READONLY
+
+
+def is_full(error: DBAPIError) -> bool:
+    """Whether there is no room for what was to be written; the statement, or the transaction, was undone."""
+    return _mysql_code(error) in (1021, 1114) or _sqlite_code(error) == sqlite3.SQLITE_FULL
 
 
 def is_unreachable(error: DBAPIError) -> bool:

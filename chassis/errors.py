@@ -245,6 +245,26 @@ class SchemaOutdated(Problem):
     retry_after = 10
 
 
+class DatabaseReadOnly(Problem):
+    """The database takes no writes: a maintenance, a replica, a failover under way."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "db.read_only"
+    title = "The database takes no writes at the moment"
+    retryable = True
+    retry_after = 5
+
+
+class DatabaseFull(Problem):
+    """The database has no room for what was to be written."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "db.full"
+    title = "The database has no room left"
+    retryable = True
+    retry_after = 30
+
+
 class SchemaMigrating(Problem):
     """The service has begun to serve while its migrations are being applied."""
 

@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -45,10 +45,21 @@ class ServerFailed(Exception):  # noqa: N818 - says what the server said
 
 
 class Server:
-    """A running server. It can be stopped, killed and started again on the same data and port."""
+    """A running server. It can be stopped, killed and started again on the same data and port.
 
-    def __init__(self, folder: Path, port: int) -> None:
+    `options` of the command line are added to ours, `environment` to that of this process.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.host = HOST
+        self.options = options
+        self._environment = {**os.environ, **(environment or {})}
         self.port = port
         self._data = folder / "data"
         self._socket = self._data / "server.sock"
@@ -93,12 +104,17 @@ class Server:
         tied = (setpriv, "--pdeathsig", "KILL", "--") if setpriv is not None else ()
         # A server removes the temporary tables of others that it finds in a shared folder.
         own = (f"--datadir={self._data}", f"--tmpdir={self._data.parent}", f"--port={self.port}", *_user())
-        command = (*tied, program("mariadbd"), "--no-defaults", *own, *_OPTIONS)
+        command = (*tied, program("mariadbd"), "--no-defaults", *own, *_OPTIONS, *self.options)
         self._socket.unlink(missing_ok=True)  # of a server that was killed
         with self._log.open("ab") as log:
             # In a session of its own, so that Ctrl-C ends the tests first and their database after.
             self._process = subprocess.Popen(  # noqa: S603 - a fixed command
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         deadline = monotonic() + _START_SECONDS
         while not self._answers():
@@ -145,7 +161,9 @@ class Server:
 
 
 @contextmanager
-def private_server(folder: Path) -> Iterator[Server]:
+def private_server(
+    folder: Path, options: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """A server with its data in `folder`, which must not have one yet; killed at the end.
 
     Raises:
@@ -155,7 +173,7 @@ def private_server(folder: Path) -> Iterator[Server]:
     """
     require(_PROGRAMS, PACKAGES)
     with reserved() as port:
-        server = Server(folder, port)
+        server = Server(folder, port, options, environment)
         try:
             server.start()
             yield server

@@ -37,10 +37,20 @@ async def test_the_document_says_what_an_operation_refuses(client: Client) -> No
         "db.unavailable",
         "db.contended",
         "db.pool_exhausted",
+        "db.read_only",
+        "db.full",
         "db.schema_outdated",
+        "db.migrating",
+        "db.migration_failed",
         "internal.error",
     }
-    assert refusals(document, "GET", "/health") == {"db.unavailable", "db.pool_exhausted", "internal.error"}
+    assert refusals(document, "GET", "/health") == {
+        "db.unavailable",
+        "db.pool_exhausted",
+        "db.migrating",
+        "db.migration_failed",
+        "internal.error",
+    }
     assert refusals(document, "GET", "/") == {"internal.error"}
 
 

@@ -58,7 +58,11 @@ async def test_its_document_is_valid_and_names_every_refusal_of_the_main_job(
         "db.unavailable",
         "db.pool_exhausted",
         "db.contended",
+        "db.read_only",
+        "db.full",
         "db.schema_outdated",
+        "db.migrating",
+        "db.migration_failed",
         "internal.error",
     }
     assert refusals(document, "POST", "/orchestrator/sagas/{saga_id}/retry") >= {
