@@ -50,6 +50,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if narrow else max(2, min(os.cpu_count() or 1, MOST_WORKERS))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the counts that tests recorded: how many schedules or steps they tried."""
+    counted = [
+        (report.nodeid, name, value)
+        for report in terminalreporter.getreports("")  # where pytest puts the reports of fixtures
+        for name, value in report.user_properties
+        if report.when == "teardown"
+    ]
+    if counted:
+        terminalreporter.section("counts")
+    for test, name, value in counted:
+        terminalreporter.write_line(f"{test}: {value} {name}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def log_handler() -> "logging.StreamHandler[TextIO]":
     """Telemetry as in a process: requests have trace ids, failed tests show what was logged."""
