@@ -184,11 +184,12 @@ async def stack(
     *,
     database_urls: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
+    own: Mapping[str, Mapping[str, str]] | None = None,
     ports: Ports = "free",
 ) -> AsyncIterator[Stack]:
     """Run the three services, with their logs and embedded databases in `folder`, until the block ends.
 
-    `database_urls` names a database by service, `environment` adds variables to all three.
+    `database_urls` names a database by service, `environment` adds variables to all three, `own` to one.
 
     Raises:
         ServiceFailed: one of them did not start.
@@ -196,7 +197,7 @@ async def stack(
     """
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nothing runs yet that could be held up
     with chosen_ports(ports) as chosen:
-        services = _services(folder, chosen, database_urls or {}, environment or {})
+        services = _services(folder, chosen, database_urls or {}, environment or {}, own or {})
         try:
             for one in services:
                 one.launch()
@@ -213,6 +214,7 @@ def _services(
     chosen: Mapping[str, tuple[int, int]],
     database_urls: Mapping[str, str],
     environment: Mapping[str, str],
+    own: Mapping[str, Mapping[str, str]],
 ) -> Stack:
     shared = {
         **{name: os.environ[name] for name in _INHERITED if name in os.environ},
@@ -227,10 +229,10 @@ def _services(
 
     def service(name: str) -> Service:
         port, admin_port = chosen[name]
-        own = {"PORT": str(port), "ADMIN_PORT": str(admin_port)}
+        its = {"PORT": str(port), "ADMIN_PORT": str(admin_port), **own.get(name, {})}
         if name in database_urls:
-            own["DATABASE_URL"] = database_urls[name]
-        return Service(name, port, admin_port, {**shared, **own}, folder / f"{name}.log")
+            its["DATABASE_URL"] = database_urls[name]
+        return Service(name, port, admin_port, {**shared, **its}, folder / f"{name}.log")
 
     return Stack(folder, service("customers"), service("orders"), service("orchestrator"))
 

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 
 import structlog
@@ -90,8 +91,13 @@ class Driver:
         if saga_id not in self._watches:
             task = asyncio.create_task(self._watch(saga_id), name=f"watch saga {saga_id}")
             self._watches[saga_id] = task
-            task.add_done_callback(lambda _: self._watches.pop(saga_id))
+            task.add_done_callback(partial(self._unwatch, saga_id))
         return self._watches[saga_id]
+
+    def _unwatch(self, saga_id: str, task: "asyncio.Task[None]") -> None:
+        del self._watches[saga_id]
+        if not task.cancelled():
+            task.exception()  # those who still wait find it; if nobody does, it is nobody's failure
 
     async def _watch(self, saga_id: str) -> None:
         pause = FIRST_LOOK_SECONDS

@@ -5,13 +5,13 @@ is open stays where it is. With no replica ready, connections are refused.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 
 from dev.stack import Service
-from tests.faults.proxy import Proxy, proxy
+from tests.faults.proxy import Proxy, to
 
 ASK_EVERY_SECONDS = 0.2
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
@@ -36,8 +36,12 @@ class Balancer:
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             await asyncio.gather(*(self._watch(session, replica) for replica in self._replicas))
 
-    async def ask(self, session: aiohttp.ClientSession, replica: Service) -> None:
-        """Ask one replica whether it wants traffic."""
+    async def all_ready(self) -> None:
+        """Wait until every replica was ready when last asked."""
+        while not all(self._ready.values()):  # noqa: ASYNC110 - it is asked anyway
+            await asyncio.sleep(ASK_EVERY_SECONDS)
+
+    async def _ask(self, session: aiohttp.ClientSession, replica: Service) -> None:
         is_ready = False
         with suppress(aiohttp.ClientError, TimeoutError):
             async with session.get(f"{replica.admin_url}/readyz") as response:
@@ -46,19 +50,24 @@ class Balancer:
 
     async def _watch(self, session: aiohttp.ClientSession, replica: Service) -> None:
         while True:
-            await self.ask(session, replica)
+            await self._ask(session, replica)
             await asyncio.sleep(ASK_EVERY_SECONDS)
 
 
 @asynccontextmanager
-async def balanced(name: str, replicas: Sequence[Service], *, seed: int) -> AsyncIterator[Proxy]:
-    """A proxy in front of the replicas, which may still be starting."""
+async def balanced(links: Iterable[Proxy], replicas: Sequence[Service]) -> AsyncIterator[None]:
+    """Lead these links to the replicas until the block ends, and then to the first of them again."""
     balancer = Balancer(replicas)
+    affected = tuple(links)
     watching = asyncio.create_task(balancer.watch())
+    await balancer.all_ready()
+    for link in affected:
+        link.target = balancer
     try:
-        async with proxy(name, balancer, seed=seed) as front:
-            yield front
+        yield
     finally:
+        for link in affected:
+            link.target = to(replicas[0].port)
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching

@@ -74,7 +74,18 @@ class _End:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
+    async def send(self, chunk: bytes | None) -> None:
+        """Send bytes, or with None the end."""
+        if self.writer.transport.is_closing():  # uvloop would take it for an error of ours
+            raise _Reset
+        if chunk is None:
+            self.writer.write_eof()
+            return
+        self.writer.write(chunk)
+        await self.writer.drain()
+
     def reset(self) -> None:
+        """Send a RST."""
         ours = self.writer.get_extra_info("socket")
         if ours is not None and not self.writer.transport.is_closing():
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
@@ -84,15 +95,16 @@ class _End:
 class Proxy:
     """A listening port, `port`, and what becomes of its connections.
 
-    `struck` counts the connections that were reset, cut or silenced.
+    `struck` counts the connections that were reset, cut or silenced. `target` and `seed` are those of
+    connections that are still to come.
     """
 
     def __init__(self, name: str, target: Target, *, seed: int) -> None:
         self.name = name
         self.port = 0
         self.struck = 0
-        self._target = target
-        self._seed = seed
+        self.target = target
+        self.seed = seed
         self._faults = NONE
         self._passable = asyncio.Event()
         self._passable.set()
@@ -136,7 +148,7 @@ class Proxy:
         ends = [near]
         try:
             await self._passable.wait()
-            port = self._target()
+            port = self.target()
             if port is None:
                 raise _Reset  # noqa: TRY301 - handled with the others below
             ends.append(_End(*await asyncio.open_connection(HOST, port)))
@@ -155,7 +167,7 @@ class Proxy:
 
     async def _carry(self, number: int, near: _End, far: _End) -> None:
         def chance(direction: str) -> random.Random:
-            return random.Random(f"{self._seed} {self.name} {number} {direction}")  # noqa: S311 - fates
+            return random.Random(f"{self.seed} {self.name} {number} {direction}")  # noqa: S311 - fates
 
         try:
             async with asyncio.TaskGroup() as both:
@@ -180,14 +192,11 @@ class Proxy:
             fate -= faults.lost
             if answers and fate < faults.reset + faults.cut:
                 self.struck += 1
-                sink.writer.write(chunk[: int(part * len(chunk))])
-                await sink.writer.drain()
+                await sink.send(chunk[: int(part * len(chunk))])
                 raise _Reset if fate < faults.reset else _Cut
-            sink.writer.write(chunk)
-            await sink.writer.drain()
+            await sink.send(chunk)
         await self._passable.wait()
-        if sink.writer.can_write_eof():
-            sink.writer.write_eof()
+        await sink.send(None)
 
 
 async def _until_given_up(source: _End) -> NoReturn:

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from dev.stack import Service
+from tests.faults.network import CLIENT
 from tests.faults.world import World
 
 JOB = "/orchestrator/create-and-confirm-order"
@@ -109,9 +110,9 @@ class Run:
         self.fault()
 
     async def ask(self, body: dict[str, Any], key: str, *, at: Service | None = None, **headers: str) -> Call:
-        """Send the main job once, to the first orchestrator or `at` another one; note what came back."""
+        """Send the main job once, through the network or directly `at` a process; note what came back."""
         self.bodies[key] = body
-        url = (at or self.world.services.orchestrator).url + JOB
+        url = (at.url if at else self.world.network.url(CLIENT, "orchestrator")) + JOB
         headers = {"Idempotency-Key": key, "X-Correlation-Id": key, **headers}
         try:
             async with self.world.http.post(url, json=body, headers=headers) as response:

@@ -1,5 +1,7 @@
 """The system that faults are done to: MariaDB and the three services, each a process of its own.
 
+They reach one another through `network`, as clients reach the orchestrator, unless a case asks it directly.
+
 The services share one schema. They are impatient, so that a saga whose owner died is taken over within
 seconds; a case may give a service other variables for its run, `heal` takes them away again.
 """
@@ -18,6 +20,7 @@ from chassis.database import Database
 from dev.calls import post
 from dev.mariadb import Server
 from dev.stack import Service, Stack, stack
+from tests.faults.network import Network, network
 
 LEASE_SECONDS = 2.5
 TOKEN = "the-token-of-the-campaign"
@@ -33,6 +36,9 @@ IMPATIENT = {
     "SAGA_LEASE": str(LEASE_SECONDS),
     "SWEEP_EVERY": "0.2",
     "DB_LOCK_TIMEOUT": "1",
+    "DB_TIMEOUT": "3",
+    "ANSWER_TIMEOUT": "5",
+    "JOIN_TIMEOUT": "3",
     "CANCEL_WINDOW": "0",  # whoever cancels what was confirmed is told so
     "SHUTDOWN_TIMEOUT": "5",
 }
@@ -41,9 +47,12 @@ IMPATIENT = {
 class World:
     """The processes and their database. `kills` counts the processes that were killed."""
 
-    def __init__(self, server: Server, schema: str, services: Stack, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, server: Server, schema: str, services: Stack, network: Network, http: aiohttp.ClientSession
+    ) -> None:
         self.server = server
         self.services = services
+        self.network = network
         self.http = http
         self.kills = 0
         self.replicas: list[Service] = []
@@ -72,18 +81,24 @@ class World:
                 await asyncio.sleep(0.02)
         return False
 
-    async def replica(self, **variables: str) -> Service:
-        """Start a second orchestrator; `heal` ends it."""
-        replica = self.services.orchestrator.replica()
+    async def kill_database(self) -> None:
+        """End MariaDB at once, as a crash does."""
+        await asyncio.to_thread(self.server.kill)
+        self.kills += 1
+
+    async def replica(self, of: Service | None = None, **variables: str) -> Service:
+        """Start a second orchestrator, or a replica of another service; `heal` ends it."""
+        replica = (of or self.services.orchestrator).replica()
         replica.environment = {**replica.environment, **variables}
         self.replicas.append(replica)
         await replica.start()
         return replica
 
     async def heal(self) -> None:
-        """Let everything run as usual: the database, the three services, no replica beside them."""
+        """Let everything run as usual: the database, the network, the three services without replicas."""
         if not self.server.is_running:
             await asyncio.to_thread(self.server.start)
+        self.network.connect(self.services)
         for replica in self.replicas:
             replica.resume()
             await replica.terminate()
@@ -143,9 +158,14 @@ async def open_world(
                 connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=30)
             )
         )
-        urls = dict.fromkeys(SERVICES, server.url(schema))
-        services = await opened.enter_async_context(stack(folder, database_urls=urls, environment=IMPATIENT))
-        world = World(server, schema, services, http)
+        links = await opened.enter_async_context(network(server))
+        urls = {service: links.database_url(service, schema) for service in SERVICES}
+        peers = {service: links.peers(service) for service in SERVICES}
+        services = await opened.enter_async_context(
+            stack(folder, database_urls=urls, environment=IMPATIENT, own=peers)
+        )
+        links.connect(services)
+        world = World(server, schema, services, links, http)
         try:
             yield world
         finally:

@@ -1,6 +1,7 @@
 """Peers that fail, refuse and forget: every saga ends once, and its steps have one effect each."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,7 +11,7 @@ from aiohttp import web
 
 from orchestrator.answers import JOB_PATH
 from tests.client import HOST
-from tests.observed import Sample
+from tests.observed import LogLines, Sample
 from tests.orchestrator.shop import Replica, Shop, ended_by, not_ended
 from tests.orchestrator.wire import (
     Fault,
@@ -476,3 +477,15 @@ async def test_a_replica_that_lost_its_saga_writes_nothing_more(shop: Shop) -> N
     assert await zombie.saga(saga_id) == ended
     assert (reply.status, reply.body) == (201, (await other.job(body)).body)
     assert await shop.stock(body) == (8, 0)
+
+
+async def test_a_watch_that_fails_once_nobody_waits_is_no_failure(
+    orchestrator: Replica, log_lines: LogLines
+) -> None:
+    watch = orchestrator.driver.watch("none with this id")
+
+    await asyncio.wait([watch])
+    del watch
+    gc.collect()
+
+    assert [line for line in log_lines() if line["level"] == "error"] == []
