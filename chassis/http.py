@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, Self, TypeVar
 from aiohttp import web
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -24,6 +25,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, from_json
 
 from chassis import correlation
+from chassis.auth import principal
 from chassis.errors import (
     BodyTimeout,
     BodyTooLarge,
@@ -52,6 +54,12 @@ Timestamp = Annotated[
     ),
 ]
 """A moment in a view: always with microseconds, which pydantic leaves out when they are zero."""
+Principal = Annotated[
+    str,
+    BeforeValidator(lambda name: name or principal.ANONYMOUS),
+    Field(examples=["https://id.example.com/ alice"]),
+]
+"""In whose name something was done; rows that are older than authentication do not say."""
 MAX_DETAILS = 100  # a body of a million bad items is answered with the first hundred
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -125,6 +125,12 @@ def run(metadata: MetaData, service: str) -> None:
         connection, target_metadata=metadata, version_table=_version_table(service), transactional_ddl=True
     )
     context.run_migrations()
+
+
+def add_column(table: str, column: sa.Column[Any]) -> None:
+    """For revisions: add a column, unless an interrupted run has; see `create_index`."""
+    if column.name not in {found["name"] for found in sa.inspect(op.get_bind()).get_columns(table)}:
+        op.add_column(table, column)
 
 
 def create_index(name: str, table: str, columns: list[str]) -> None:

@@ -12,6 +12,7 @@ from time import monotonic
 from aiohttp import web
 
 from chassis import correlation, http
+from chassis.auth import principal
 from chassis.database import DATABASE
 from chassis.errors import KeyInProgress, Problem
 from chassis.http import Answer
@@ -92,6 +93,7 @@ def _new_saga(body: CreateAndConfirmOrder, key: Key) -> Saga:
         attempts=1,
         correlation_id=correlation.current(),
         traceparent=traces.traceparent(),
+        principal=principal.current(),
         key_scope=key.scope,
         key_value=key.value,
         lease_token=1,

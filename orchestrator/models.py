@@ -14,6 +14,7 @@ from sqlalchemy import BigInteger, Index, Integer, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from chassis import dialects, idempotency
+from chassis.auth.principal import MAX_LENGTH
 
 
 class Base(DeclarativeBase):
@@ -64,7 +65,8 @@ class Saga(Base):
     """One run of the main job.
 
     `lease_token` counts its owners: who has another token than the row's may write nothing. The
-    lease runs until `lease_until`; from `resume_at` on the sweeper may take the saga.
+    lease runs until `lease_until`; from `resume_at` on the sweeper may take the saga. Whoever drives it
+    acts in the name of its `principal`.
     """
 
     __tablename__ = "sagas"
@@ -86,6 +88,7 @@ class Saga(Base):
     attempts: Mapped[int] = mapped_column(Integer)
     correlation_id: Mapped[str] = mapped_column(dialects.exact_text(128))
     traceparent: Mapped[str] = mapped_column(dialects.exact_text(55))
+    principal: Mapped[str | None] = mapped_column(dialects.exact_text(MAX_LENGTH))
     key_scope: Mapped[bytes] = mapped_column(dialects.exact_bytes(160))
     key_value: Mapped[bytes] = mapped_column(dialects.exact_bytes(255))
     lease_token: Mapped[int] = mapped_column(BigInteger)

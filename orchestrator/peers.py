@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from aiohttp import web
 from pydantic import ValidationError
 
+from chassis.auth import principal
 from chassis.auth.service_tokens import SERVICE_TOKENS
 from chassis.client import HTTP, Peer, PeerAnswer
 from chassis.errors import PeerBroken, PeerProblem, PeerUnavailable
@@ -61,7 +62,8 @@ class Peers:
                 path, body = f"/admin/orders/{saga.order_id}/confirm", None
             case Step.CANCEL_ORDER:
                 path, body = f"/admin/orders/{saga.order_id}/cancel", {"reason": f"saga {saga.id}"}
-        return await self._orders.post(path, body, key=saga.key(step))
+        acting = principal.stated(saga.principal)
+        return await self._orders.post(path, body, key=saga.key(step), headers=acting)
 
 
 PEERS = web.AppKey("peers", Peers)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field, TypeAdapter
 
 from chassis import correlation
-from chassis.http import Id, Schema, Timestamp, View
+from chassis.http import Id, Principal, Schema, Timestamp, View
 from chassis.idempotency import Keyed
 from chassis.pagination import PageQuery
 from orchestrator.models import Status, Step
@@ -119,6 +119,7 @@ class SagaView(View):
     customer: CustomerView | None
     order: OrderView | None
     refusal: Annotated[dict[str, Any] | None, Field(description="the refusal that ended it")]
+    principal: Principal
     correlation_id: CorrelationId
     created_at: Timestamp
     updated_at: Timestamp

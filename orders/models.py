@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from chassis import dialects, idempotency
+from chassis.auth.principal import MAX_LENGTH
 from orders.errors import (
     CancelWindowClosed,
     OrderExpired,
@@ -224,6 +225,7 @@ class OrderEvent(Base):
     from_status: Mapped[Status | None] = mapped_column(String(16))
     to_status: Mapped[Status] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(dialects.free_text(200))
+    principal: Mapped[str | None] = mapped_column(dialects.exact_text(MAX_LENGTH))
     correlation_id: Mapped[str] = mapped_column(dialects.exact_text(128))
     at: Mapped[datetime] = mapped_column(dialects.UtcDateTime())
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.attributes import set_committed_value
 
 from chassis import correlation, dialects
+from chassis.auth import principal
 from chassis.database import Lost, changed
 from orders.models import Base, Movement, Order, OrderEvent, OrderItem, Product, Status
 from orders.stock import NEVER, Change, lock_products, write_changes
@@ -163,6 +164,7 @@ async def _append_events(
                 "from_status": left,
                 "to_status": order.status,
                 "reason": order.cancel_reason,
+                "principal": principal.current(),
                 "correlation_id": correlation.current(),
                 "at": now,
             }

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, WithJsonSchema
 
-from chassis.http import Id, Schema, Timestamp, Update, View
+from chassis.http import Id, Principal, Schema, Timestamp, Update, View
 from chassis.idempotency import Keyed
 from chassis.pagination import PageQuery
 from orders.models import MAX_STOCK, Status
@@ -216,6 +216,7 @@ class EventView(View):
     from_status: Status | None
     to_status: Status
     reason: str | None
+    principal: Principal
     correlation_id: Annotated[str, Field(examples=["req-456"])]
     at: Timestamp
 

@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from urllib.parse import quote, unquote
 
 ANONYMOUS = "anonymous"
+SYSTEM = "system"
+"""Who does what a service does by itself."""
 HEADER = "X-Principal"
 """What a peer with the service token says in whose name it calls."""
 MAX_PART = 255

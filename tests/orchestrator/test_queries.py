@@ -42,6 +42,7 @@ async def test_a_saga_shows_its_state_its_steps_and_its_result(shop: Shop, orche
         "customer": result["data"]["customer"],
         "order": result["data"]["order"],
         "refusal": None,
+        "principal": "anonymous",
         "correlation_id": "req-456",
     }
     assert times["created_at"] <= times["updated_at"] == times["finished_at"]

@@ -72,6 +72,7 @@ async def test_the_stock_of_an_expired_order_is_at_once_available_to_the_next(sh
     order = await shop.show(expired)
     assert (order["status"], order["cancel_reason"]) == ("CANCELED", "expired")
     assert order["history"][-1]["reason"] == "expired"
+    assert order["history"][-1]["principal"] == "system"
     assert repaired.moved == 1
     assert await shop.discrepancies() == []
 
