@@ -268,6 +268,7 @@ def create_engine(
         isolation_level="READ COMMITTED",
         poolclass=ObservedPool if name in _OBSERVED else AsyncAdaptedQueuePool,
         pool_logging_name=name,
+        hide_parameters=True,  # as above
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,
@@ -301,6 +302,7 @@ def _sqlite_engine(
         url,
         poolclass=ObservedPool if name in _OBSERVED else AsyncAdaptedQueuePool,
         pool_logging_name=name,
+        hide_parameters=True,  # as above
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,

@@ -1,4 +1,4 @@
-"""The admin port: `/livez`, `/readyz`, `/startupz` for Kubernetes, `/metrics` for Prometheus.
+"""The admin port: `/livez`, `/readyz`, `/startupz` for Kubernetes, `/metrics` for Prometheus, `/log-level`.
 
 Liveness says only that the event loop turns, the start-up probe that the process listens: neither
 waits for the database, or Kubernetes would restart a service because its database is late, or while
@@ -16,7 +16,7 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
-from chassis import migrations
+from chassis import log_level, migrations
 from chassis.database import DATABASE
 from chassis.errors import Problem, SchemaOutdated
 from chassis.http import SETTINGS
@@ -102,4 +102,5 @@ def build_admin_app(app: web.Application) -> web.Application:
     admin.router.add_get("/readyz", readyz)
     admin.router.add_get("/startupz", startupz)
     admin.router.add_get("/metrics", metrics)
+    log_level.add_routes(admin, app[SETTINGS])
     return admin

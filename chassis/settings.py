@@ -28,6 +28,7 @@ from chassis.auth.settings import Algorithm, ProviderKeys, ProviderName, TokenFi
 EX_CONFIG = 78
 EMBEDDED_TOKEN = "internal-service-token"  # noqa: S105 - the default on the embedded database only
 
+LogLevel = Literal["debug", "info", "warning", "error"]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -77,7 +78,7 @@ class Settings(BaseSettings):
     host: str = Field("0.0.0.0", description="address to listen on")  # noqa: S104 - a container's service
     port: Port = Field(description="public port; 0 takes a free one")
     admin_port: Port = Field(description="port of `/livez`, `/readyz`, `/startupz` and `/metrics`")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level logged")
+    log_level: LogLevel = Field("info", description="lowest level logged")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`json`, `console`, or `auto`: console on a terminal"
     )

@@ -354,3 +354,14 @@ async def test_a_table_that_is_missing_is_a_schema_that_is_outdated(database: Da
 
     with pytest.raises(SchemaOutdated):
         await database.transact(work)
+
+
+async def test_the_text_of_an_error_has_no_parameters(database: Database) -> None:
+    async def work(session: AsyncSession) -> None:
+        await session.execute(text("SELECT * FROM counters WHERE id = :id AND missing = 1"), {"id": 424_242})
+
+    with pytest.raises(SchemaOutdated) as refused:
+        await database.transact(work)
+
+    assert "counters" in str(refused.value.__cause__)
+    assert "424242" not in str(refused.value.__cause__)

@@ -1,4 +1,4 @@
-"""Every command of README.md, run as it stands there (only with the ports of this run)."""
+"""Every command of README.md and docs/telemetry.md, run as it stands (only with the ports of this run)."""
 
 import asyncio
 import os
@@ -21,7 +21,8 @@ README = ROOT / "README.md"
 
 def _commands() -> list[str]:
     """The commands of the ```bash blocks, each with its continuation lines."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(), flags=re.MULTILINE | re.DOTALL)
+    text = README.read_text() + docs.TELEMETRY.read_text()
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     return [
         command
         for block in blocks
@@ -43,7 +44,9 @@ async def services(tmp_path: Path) -> AsyncIterator[Stack]:
 
 def _of_this_run(command: str, services: Stack) -> str:
     for service in services:
-        command = command.replace(f"http://localhost:{PORTS[service.name][0]}", service.url)
+        public, admin = PORTS[service.name]
+        command = command.replace(f"http://localhost:{public}", service.url)
+        command = command.replace(f"http://localhost:{admin}", service.admin_url)
     return command
 
 
@@ -59,7 +62,7 @@ async def _sh(command: str, environment: dict[str, str]) -> "subprocess.Complete
     )
 
 
-async def test_every_curl_and_operator_command_works_in_the_order_of_the_readme(services: Stack) -> None:
+async def test_every_curl_and_operator_command_works_in_the_order_of_the_documents(services: Stack) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environment = {**services.orders.environment, "PATH": path}
     commands = [command for command in _commands() if not command.startswith("make")]
