@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -14,6 +15,8 @@ from opentelemetry import context as otel_context
 from pydantic import ValidationError
 
 from chassis import correlation
+from chassis.auth.files import WatchedFile
+from chassis.auth.settings import parse_tokens
 from chassis.client import traced_session
 from chassis.errors import FieldError, KeyReused, PeerBroken, PeerTimeout, PeerUnavailable
 from chassis.http import View
@@ -28,6 +31,7 @@ from orchestrator.schemas import JobView
 TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=5)  # an orchestrator answers within 15 s
 MAX_PAUSE_SECONDS = 5
 _REFUSES_THE_BODY = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+_REFUSES_US = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _RETRIED = (
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.BAD_GATEWAY,
@@ -62,14 +66,18 @@ class Orchestrator:
     """The orchestrator, as a job sees it; `waiting` has the keys of orders to be tried again, and why.
 
     An order is tried for `patience` seconds. Once none has had an answer for so long, each is tried
-    only once, so that a long file comes to its end although the orchestrator is down.
+    only once, so that a long file comes to its end although the orchestrator is down. `token_file` has the
+    access token; it is read again when it changes, since a job may outlive its token.
     """
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, patience: float) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, url: str, patience: float, token_file: Path | None = None
+    ) -> None:
         self.waiting: dict[str, str] = {}
         self._http = http
         self._url = url
         self._patience = patience
+        self._token = WatchedFile(token_file, _access_token) if token_file is not None else None
         self._unanswered_since: float | None = None
         self._hurried = False
 
@@ -142,6 +150,8 @@ class Orchestrator:
 
         """
         headers = {HEADERS[0]: order.key, correlation.HEADER: correlation.current()}
+        if self._token is not None:
+            headers[hdrs.AUTHORIZATION] = f"Bearer {self._token.value}"
         try:
             async with self._http.post(
                 self._url + JOB_PATH, json=order.body, headers=headers, timeout=TIMEOUT, allow_redirects=False
@@ -171,6 +181,8 @@ class Orchestrator:
         if problem.code is not None and response.status in _REFUSES_THE_BODY:
             faults = [f"{error.pointer}: {error.detail}" for error in problem.errors]
             return {**said, "status": Status.INVALID, "detail": " ".join(faults) or problem.detail}
+        if problem.code is not None and response.status in _REFUSES_US:
+            return said  # the order may be as good as any: run it again, with another token
         if problem.retry_needs_new_key:
             return {**said, "status": Status.REFUSED}
         if problem.code == SagaNeedsAttention.code:
@@ -188,10 +200,14 @@ class Orchestrator:
 
 
 @asynccontextmanager
-async def connected(url: str, patience: float) -> AsyncIterator[Orchestrator]:
+async def connected(url: str, patience: float, token_file: Path | None = None) -> AsyncIterator[Orchestrator]:
     """The orchestrator at this address, through the client session that the services have."""
     async with traced_session() as http:
-        yield Orchestrator(http, url, patience)
+        yield Orchestrator(http, url, patience, token_file)
+
+
+def _access_token(text: str) -> str:
+    return parse_tokens(text)[0]
 
 
 def _unfinished(order: Order, attempts: int) -> Result:

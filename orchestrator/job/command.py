@@ -15,6 +15,7 @@ import uvloop
 from pydantic import TypeAdapter, ValidationError
 
 from chassis import __version__
+from chassis.auth.settings import parse_tokens
 from chassis.settings import BaseUrl
 from chassis.telemetry import logs, traces
 from orchestrator.job.client import connected
@@ -38,6 +39,13 @@ def job(  # noqa: PLR0913 - the options of a command
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", dir_okay=False, help="Where results go; default: standard output."),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ORCHESTRATOR_TOKEN_FILE",
+            help="File with an access token for sagas:write, read again when it changes; default: none.",
+        ),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="How many orders at a time.")] = 8,
     patience: Annotated[
@@ -70,6 +78,8 @@ def job(  # noqa: PLR0913 - the options of a command
     stopped by a signal.
     """  # noqa: D301 - typer takes a backspace for "leave this paragraph as it is"
     address = _address(url)
+    if token_file is not None:
+        _check_token(token_file)
     display = Bar() if sys.stderr.isatty() else Lines()
     with ExitStack() as stack:
         orders = sys.stdin.buffer if str(file) == "-" else stack.enter_context(_opened(file))
@@ -78,7 +88,7 @@ def job(  # noqa: PLR0913 - the options of a command
             write = partial(print, file=stack.enter_context(_results(output, orders)), flush=True)
 
         async def run() -> int:
-            async with connected(address, patience) as orchestrator:
+            async with connected(address, patience, token_file) as orchestrator:
                 running = Job(OrderFile(orders, form), orchestrator, concurrency, write, display)
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, running.stop, number)
@@ -99,6 +109,15 @@ def _address(url: str) -> str:
     except ValidationError:
         raise typer.BadParameter(f"{url!r} is no http:// or https:// address.", param_hint="--url") from None
     return address
+
+
+def _check_token(file: Path) -> None:
+    try:
+        parse_tokens(file.read_text())
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--token-file") from None
+    except ValueError:
+        raise typer.BadParameter(f"{file} has no access token.", param_hint="--token-file") from None
 
 
 def _opened(file: Path) -> BinaryIO:

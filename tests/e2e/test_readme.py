@@ -15,6 +15,7 @@ from dev import docs
 from dev.debian import require
 from dev.sample import load
 from dev.stack import PORTS, ROOT, Stack, stack
+from tests.issuer import Issuer
 
 README = ROOT / "README.md"
 
@@ -88,6 +89,27 @@ async def test_the_first_curl_says_what_the_readme_says(services: Stack) -> None
     assert '"correlation_id":"req-456"' in first.stdout
     assert "Idempotent-Replayed: true" in again.stdout
     assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
+
+
+async def test_the_example_of_authentication_works(tmp_path: Path, issuer: Issuer) -> None:
+    section = README.read_text().partition("## Authentication\n")[2].partition("\n## ")[0]
+    [variables] = re.findall(r"^```ini\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
+    [command] = re.findall(r"^```sh\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
+    told = dict(line.split("=", 1) for line in variables.splitlines())
+    told["OIDC_JWKS"] = told["OIDC_JWKS"].replace("https://id.example.com", issuer.url)
+
+    async with stack(tmp_path, environment=told) as running:
+        clerk = issuer.bearer("customers:read customers:write products:read products:write")
+        async with aiohttp.ClientSession(headers=clerk) as http:
+            await load(http, running)
+        curl = _of_this_run(command, running)
+        done, stranger = [
+            await _sh(curl, {**os.environ, "TOKEN": token})
+            for token in (issuer.token("sagas:write"), "of somebody else")
+        ]
+
+    assert '"status":"CONFIRMED"' in done.stdout
+    assert '"code":"auth.token_invalid"' in stranger.stdout
 
 
 @pytest.mark.parametrize("command", [command for command in _commands() if command.startswith("make")])

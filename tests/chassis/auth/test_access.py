@@ -235,3 +235,14 @@ async def test_nobody_is_named_in_the_log(client: Client, issuer: Issuer, log_li
     assert "alice" not in said
     assert TOKEN not in said
     assert "Bearer" not in said
+
+
+async def test_a_service_without_authentication_says_so_once(
+    log_lines: LogLines, settings: Settings, serve: Serve, issuer: Issuer
+) -> None:
+    await serve(create_app(settings.model_copy(update=issuer.settings())))
+    assert [line for line in log_lines() if line["level"] == "warning"] == []
+
+    await serve(create_app(settings.model_copy(update={"auth": None})))
+    [warning] = [line for line in log_lines() if line["level"] == "warning"]
+    assert warning["event"].startswith("authentication is off")
