@@ -181,6 +181,8 @@ async def _read(request: web.Request) -> bytes:
         raise BodyTimeout(f"The body did not arrive within {settings.body_timeout:g} s.") from None
     except web.HTTPRequestEntityTooLarge:
         raise too_large from None
+    except ConnectionError:  # nobody is there to read it, but it is no failure of ours
+        raise RequestMalformed("The connection broke before the end of the body.") from None
 
 
 def parse_query(request: web.Request, schema: type[S]) -> S:

@@ -1,10 +1,15 @@
+import asyncio
 import json
+import socket
+import struct
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis.errors import FieldError, PoolExhausted, Problem
 from tests.chassis.sample import CounterFull, Settings, create_app
-from tests.client import Client, Serve, refused
+from tests.client import HOST, Client, Serve, refused
+from tests.observed import LogLines
 
 COUNT = "/counters/1/count"
 HEAD = b"POST /counters/1/count HTTP/1.1\r\nHost: sample\r\n"
@@ -128,6 +133,30 @@ async def test_a_body_that_does_not_arrive_in_time_is_refused(settings: Settings
     problem = refused(reply, 408, "request.body_timeout")
     assert problem["retryable"] is True
     assert reply.headers["Connection"] == "close"
+
+
+@pytest.mark.parametrize("end", ["reset", "end of file"])
+async def test_a_client_that_goes_away_in_the_middle_of_its_body_is_no_failure_of_ours(
+    client: Client, log_lines: LogLines, end: str
+) -> None:
+    _, writer = await asyncio.open_connection(HOST, client.port)
+    writer.write(HEAD + JSON + b'Content-Length: 100\r\n\r\n{"steps"')
+    await _until_active(1)
+
+    if end == "reset":
+        at_once = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    writer.transport.abort()
+    await _until_active(0)
+
+    lines = [(line["event"], line["level"], line["http.response.status_code"]) for line in log_lines()]
+    assert lines == [("request", "info", 400)]
+
+
+async def _until_active(requests: int) -> None:
+    async with asyncio.timeout(30):
+        while REGISTRY.get_sample_value("http_server_active_requests") != requests:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
 
 
 async def test_a_body_that_says_it_is_too_large_is_refused_unread(client: Client, settings: Settings) -> None:
