@@ -35,10 +35,10 @@ class Faults:
     """What happens to what passes through.
 
     `latency` is the longest delay of a chunk in seconds; each is drawn evenly from zero on. `reset`,
-    `cut` and `lost` are shares of chunks, together at most 1. Of a chunk of an answer that is reset or
-    cut a part passes, then both ends get a RST, or an end of file that looks orderly. After a chunk
-    that is lost, of either direction, nothing of the connection passes any more. In a `black_hole`
-    nothing passes at all, not even the end of a connection; what was sent into it arrives afterwards.
+    `cut` and `lost` are shares of chunks, of requests as of answers, together at most 1. Of a chunk that
+    is reset or cut a part passes, then both ends get a RST, or an end of file that looks orderly. After
+    one that is lost nothing passes any more in its direction. In a `black_hole` nothing passes at all,
+    not even the end of a connection; what was sent into it arrives afterwards.
     """
 
     latency: float = 0
@@ -171,15 +171,15 @@ class Proxy:
 
         try:
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass(near, far, chance("in"), answers=False))
-                both.create_task(self._pass(far, near, chance("out"), answers=True))
+                both.create_task(self._pass(near, far, chance("in")))
+                both.create_task(self._pass(far, near, chance("out")))
         except* _Cut:
             pass
         except* (_Reset, OSError) as group:
             raise _Reset from group
 
-    async def _pass(self, source: _End, sink: _End, chance: random.Random, *, answers: bool) -> None:
-        """Carry one direction to its end; `answers` if it is the one from the target."""
+    async def _pass(self, source: _End, sink: _End, chance: random.Random) -> None:
+        """Carry one direction to its end."""
         while chunk := await source.reader.read(CHUNK_BYTES):
             fate, part, late = chance.random(), chance.random(), chance.random()
             await self._passable.wait()
@@ -190,7 +190,7 @@ class Proxy:
                 self.struck += 1
                 await _until_given_up(source)
             fate -= faults.lost
-            if answers and fate < faults.reset + faults.cut:
+            if fate < faults.reset + faults.cut:
                 self.struck += 1
                 await sink.send(chunk[: int(part * len(chunk))])
                 raise _Reset if fate < faults.reset else _Cut

@@ -78,8 +78,9 @@ async def call(link: Proxy) -> AsyncIterator[Caller]:
     caller.close()
 
 
-async def fates(port: int, faults: Faults, seed: int) -> list[bytes | None]:
+async def fates(port: int | None, faults: Faults, seed: int) -> list[bytes | None]:
     """What 40 connections meet that ask once; None is a reset."""
+    assert port is not None
     found: list[bytes | None] = []
     async with proxy("test", to(port), seed=seed) as link:
         link.faults = faults
@@ -107,9 +108,7 @@ async def test_a_slow_network_loses_nothing(link: Proxy) -> None:
         assert [await caller.ask() for _ in range(5)] == [WORDS] * 5
 
 
-async def test_a_reset_comes_in_the_middle_of_an_answer_and_reaches_both_ends(
-    link: Proxy, server: Server
-) -> None:
+async def test_a_reset_reaches_both_ends(link: Proxy, server: Server) -> None:
     async with call(link) as caller:
         assert await caller.ask() == WORDS
 
@@ -121,15 +120,13 @@ async def test_a_reset_comes_in_the_middle_of_an_answer_and_reaches_both_ends(
     assert link.struck == 1
 
 
-async def test_a_cut_is_part_of_an_answer_and_an_end_that_looks_orderly(link: Proxy, server: Server) -> None:
-    link.faults = Faults(cut=1)
+async def test_a_cut_is_a_part_and_an_end_that_looks_orderly(link: Proxy, server: Server) -> None:
+    answers = [answer for seed in range(5) for answer in await fates(link.target(), Faults(cut=0.3), seed)]
 
-    async with call(link) as caller:
-        part = await caller.ask()
-
-        assert 0 < len(part) < len(WORDS)
-        assert WORDS.startswith(part)
-        await server.ended.wait()
+    assert None not in answers
+    assert all(WORDS.startswith(answer) for answer in answers if answer)
+    assert any(0 < len(answer) < len(WORDS) for answer in answers if answer)
+    assert 0 < server.asked < len(answers)
 
 
 async def test_a_lost_chunk_silences_its_connection_and_no_other(link: Proxy, server: Server) -> None:
