@@ -87,6 +87,7 @@ class Database:
             pool_size=settings.db_pool_size,
             pool_timeout=settings.db_pool_timeout,
             lock_timeout=settings.db_lock_timeout,
+            idle_timeout=settings.db_timeout,
         )
         self.probes = dialects.create_engine(self.url, "probes", lock_timeout=1)
         for engine in self.engines:

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -226,14 +227,11 @@ def contains(column: ColumnElement[str] | Any, needle: str) -> ColumnElement[boo
     return pattern
 
 
-_IDLE_LOCK_TIMEOUTS = 3
-"""How long a transaction may send nothing, in times that others wait for its locks."""
-
 # --- engines ------------------------------------------------------------------------------------
 
 
 def create_engines(
-    url: URL, *, pool_size: int, pool_timeout: float, lock_timeout: int
+    url: URL, *, pool_size: int, pool_timeout: float, lock_timeout: int, idle_timeout: float
 ) -> tuple[AsyncEngine, AsyncEngine]:
     """The engine for readers and the engine for writers; one and the same on MariaDB and MySQL.
 
@@ -247,7 +245,12 @@ def create_engines(
         writers = create_engine(url, "writers", pool_timeout=pool_timeout, lock_timeout=lock_timeout)
         return readers, writers
     engine = create_engine(
-        url, "all", pool_size=pool_size, pool_timeout=pool_timeout, lock_timeout=lock_timeout
+        url,
+        "all",
+        pool_size=pool_size,
+        pool_timeout=pool_timeout,
+        lock_timeout=lock_timeout,
+        idle_timeout=idle_timeout,
     )
     return engine, engine
 
@@ -257,10 +260,20 @@ _OBSERVED = ("all", "readers", "writers")
 """The pools of requests; the others are one connection each."""
 
 
-def create_engine(
-    url: URL, name: PoolName, *, pool_size: int = 1, pool_timeout: float = 1, lock_timeout: int
+def create_engine(  # noqa: PLR0913 - what a pool and its connections are told
+    url: URL,
+    name: PoolName,
+    *,
+    pool_size: int = 1,
+    pool_timeout: float = 1,
+    lock_timeout: int,
+    idle_timeout: float = 0,
 ) -> AsyncEngine:
-    """One pool of connections; on SQLite all but those that only read take the database to begin."""
+    """One pool of connections; on SQLite all but those that only read take the database to begin.
+
+    Where the server can, it cuts a transaction off that has sent nothing for `idle_timeout` seconds; 0
+    is for ever.
+    """
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, name, pool_size, pool_timeout, lock_timeout)
     engine = create_async_engine(
@@ -281,11 +294,11 @@ def create_engine(
             # MariaDB makes a join of an IN of a thousand ids, which then scans, and locks, the whole table.
             # A backup or an ALTER TABLE that locks whole tables is waited for no longer than a row.
             # A process that stands still, or cannot be reached any more, in the middle of a transaction
-            # would keep its locks for hours; before others give up waiting, its connection is cut.
+            # would keep its locks for hours.
             "init_command": f"SET time_zone = '+00:00', innodb_lock_wait_timeout = {lock_timeout}, "
             f"lock_wait_timeout = {lock_timeout}"
             "/*M! , in_predicate_conversion_threshold = 0, "
-            f"idle_transaction_timeout = {_IDLE_LOCK_TIMEOUTS * lock_timeout} */",
+            f"idle_transaction_timeout = {ceil(idle_timeout)} */",
         },
     )
     initialize_or_disconnect(engine.dialect)

@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     db_pool_timeout: Seconds = Field(5, description="seconds to wait for one of them, then 503")
     db_lock_timeout: int = Field(3, ge=1, le=60, description="seconds to wait for a row lock, then retry")
     db_timeout: Seconds = Field(
-        10, description="seconds a query or transaction may take before its connection is given up"
+        10, description="seconds a query or transaction may take before its connection is given up or cut"
     )
     db_attempts: int = Field(
         6, ge=1, le=50, description="attempts of a transaction that loses against others"

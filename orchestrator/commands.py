@@ -6,7 +6,7 @@ replica has taken the saga over, the former owner writes nothing any more.
 
 from collections.abc import Sequence
 
-from sqlalchemy import Boolean, Double, bindparam, case, insert, select, update
+from sqlalchemy import Boolean, Double, bindparam, case, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import dialects
@@ -87,6 +87,22 @@ async def postpone_saga(session: AsyncSession, saga: Saga, seconds: float) -> No
 
     """
     await _write(session, saga, lease=0, pause=seconds)
+
+
+async def give_back(session: AsyncSession, sagas: Sequence[Saga]) -> None:
+    """Give the leases of sagas back, as they are in the database; the sweeper takes them up at once.
+
+    What the caller knows of them is not written: a write of theirs may still be under way. It comes
+    before this one or finds that the saga was taken over.
+    """
+    ids, tokens = [saga.id for saga in sagas], [(saga.id, saga.lease_token) for saga in sagas]
+    still_ours = tuple_(Saga.id, Saga.lease_token).in_(tokens)
+    await changed(
+        session,
+        update(Saga)
+        .where(Saga.id.in_(ids), still_ours, Saga.status.in_(UNFINISHED))
+        .values(lease_until=dialects.now(), resume_at=dialects.now()),
+    )
 
 
 async def take_over_stale(session: AsyncSession, limit: int, lease: float) -> Sequence[Saga]:

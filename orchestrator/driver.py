@@ -7,7 +7,7 @@ and the sweeper of another replica goes on from the last step written.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
@@ -58,7 +58,7 @@ class Driver:
         self._peers = peers
         self._settings = settings
         self._tasks: dict[str, asyncio.Task[Answer | None]] = {}
-        self._running: set[asyncio.Task[Answer | None]] = set()
+        self._running: dict[asyncio.Task[Answer | None], Saga] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, saga: Saga, key: Key, *, detached: bool) -> None:
@@ -148,7 +148,7 @@ class Driver:
         drive = self._drive_detached(saga) if detached else self._drive(saga)
         task = asyncio.create_task(drive, name=f"saga {saga.id}")
         self._tasks[saga.id] = task
-        self._running.add(task)
+        self._running[task] = saga
         task.add_done_callback(lambda _: self._forget(saga.id, task))
 
     def task(self, saga_id: str) -> "asyncio.Task[Answer | None] | None":
@@ -156,18 +156,28 @@ class Driver:
         return self._tasks.get(saga_id)
 
     def _forget(self, saga_id: str, task: "asyncio.Task[Answer | None]") -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         if self._tasks.get(saga_id) is task:  # this process may have taken the saga over from itself
             del self._tasks[saga_id]
 
     async def close(self) -> None:
-        """Let running sagas come to an end or a pause; what is late is left to other replicas."""
+        """Let running sagas come to an end or a pause; give the late ones to other replicas at once."""
         for watch in self._watches.values():
             watch.cancel()
         if self._running:
             _, late = await asyncio.wait(set(self._running), timeout=self._settings.shutdown_timeout)
+            sagas = [self._running[task] for task in late]
             for task in late:
                 task.cancel()
+            if sagas:
+                await asyncio.wait(late)
+                await self._give_back(sagas)
+
+    async def _give_back(self, sagas: Sequence[Saga]) -> None:
+        try:
+            await self._database.transact(lambda session: commands.give_back(session, sagas))
+        except Problem as problem:
+            log.warning("leases were not given back, they run out", error_code=problem.code)
 
     async def _drive_detached(self, saga: Saga) -> Answer | None:
         otel_context.attach(otel_context.Context())

@@ -14,7 +14,7 @@ from chassis.auth.service_tokens import SERVICE_TOKENS
 from chassis.client import HTTP, Peer, PeerAnswer
 from chassis.errors import PeerBroken, PeerProblem, PeerUnavailable
 from orchestrator import failpoints
-from orchestrator.errors import CustomerInactive, PeerRefusal
+from orchestrator.errors import CustomerInactive, OrderNotConfirmable, PeerRefusal
 from orchestrator.models import Saga, Step
 from orchestrator.schemas import CustomerView, OrderView
 from orchestrator.settings import SETTINGS
@@ -44,6 +44,8 @@ class Peers:
         await failpoints.BEFORE[step]()
         answer = await self._call(step, saga)
         await failpoints.UNREAD[step]()
+        if step == Step.CONFIRM_ORDER and _is_confirmed(answer):
+            answer = await self._orders.get(f"/admin/orders/find-one/{saga.order_id}")
         try:
             return Done(_snapshot(step, answer), answer.attempts)
         except (PeerRefusal, PeerProblem) as problem:
@@ -106,6 +108,19 @@ def _snapshot(step: Step, answer: PeerAnswer) -> dict[str, Any]:
     if isinstance(found, _Customer) and not found.is_active:
         raise PeerRefusal.of({"code": CustomerInactive.code})
     return found.model_dump(mode="json", exclude={"is_active"})
+
+
+def _is_confirmed(answer: PeerAnswer) -> bool:
+    """Whether the order is confirmed already.
+
+    Orders remembers a key for days. A saga that is taken up later confirms under a key that is
+    forgotten: its order must not be canceled because it was confirmed the first time.
+    """
+    its_code, its_status = answer.body.get("code"), answer.body.get("order_status")
+    return answer.status == HTTPStatus.CONFLICT and (its_code, its_status) == (
+        OrderNotConfirmable.code,
+        "CONFIRMED",
+    )
 
 
 def _refuse(step: Step, answer: PeerAnswer) -> NoReturn:

@@ -216,14 +216,20 @@ async def test_a_search_takes_every_character_literally(
 async def test_connections_to_mariadb_read_what_is_committed_and_wait_briefly(
     make_settings: MakeSettings,
 ) -> None:
-    database = Database(make_settings(Settings, db_lock_timeout=7))
+    database = Database(make_settings(Settings, db_lock_timeout=7, db_timeout=11.5))
 
     async with database.read() as session:
-        names = ("tx_isolation", "innodb_lock_wait_timeout", "time_zone", "character_set_client")
+        names = (
+            "tx_isolation",
+            "innodb_lock_wait_timeout",
+            "idle_transaction_timeout",
+            "time_zone",
+            "character_set_client",
+        )
         found = (await session.execute(text("SELECT " + ", ".join(f"@@{name}" for name in names)))).one()
     await database.close()
 
-    assert tuple(found) == ("READ-COMMITTED", 7, "+00:00", "utf8mb4")
+    assert tuple(found) == ("READ-COMMITTED", 7, 12, "+00:00", "utf8mb4")
 
 
 @only_sqlite

@@ -36,7 +36,7 @@ def empty(databases: Databases, tmp_path: Path) -> str:
 async def test_the_migrations_make_what_the_models_say(make_settings: MakeSettings, service: str) -> None:
     metadata: MetaData = importlib.import_module(f"{service}.models").Base.metadata
     settings = make_settings(_settings_class(service))
-    _, engine = dialects.create_engines(settings.sqlalchemy_url, pool_size=1, pool_timeout=5, lock_timeout=5)
+    engine = dialects.create_engine(settings.sqlalchemy_url, "writers", lock_timeout=5)
 
     def compare(connection: Connection) -> Any:
         options = {"version_table": f"{service}_alembic_version", "compare_type": True}
@@ -138,7 +138,7 @@ async def test_a_migration_that_another_process_does_not_finish_is_given_up(
     empty: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = _settings_class("customers")(**on_database(empty))
-    engine, _ = dialects.create_engines(settings.sqlalchemy_url, pool_size=1, pool_timeout=5, lock_timeout=5)
+    engine = dialects.create_engine(settings.sqlalchemy_url, "readers", lock_timeout=5)
     monkeypatch.setattr(migrations, "WAIT_SECONDS", 1)
 
     async with engine.connect() as other, dialects.migration_lock(other, "customers_migration", 1):

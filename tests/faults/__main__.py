@@ -45,7 +45,7 @@ def main(
     seed: Annotated[
         int | None, typer.Option(envvar="FAULTS_SEED", min=0, help="Order and numbers; random by default.")
     ] = None,
-    short: Annotated[bool, typer.Option("--short", help="Only the cases of `make test`.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="The cases of `make test`, once.")] = False,
     output: Annotated[Path, typer.Option(help="Where to write everything as JSON.")] = Path("faults.json"),
 ) -> None:
     """Break the running system and check what must hold."""
@@ -63,7 +63,7 @@ def main(
     if not cases:
         raise typer.BadParameter(f"no case has one of {words}")
     chosen = SystemRandom().randint(0, MAX_SEED) if seed is None else seed
-    campaign = Campaign(cases, chosen, seconds)
+    campaign = Campaign(cases, chosen, seconds, once=short)
     console.print(f"{len(cases)} cases, seed {chosen}, {seconds:g} s")
     try:
         _run(campaign, console)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from random import Random
+from secrets import token_hex
 from time import monotonic, time
 
 from dev.mariadb import Server
@@ -51,11 +52,12 @@ class Result:
 
 @dataclass
 class Campaign:
-    """The cases of a seed, in its order: each once, then again while there is time."""
+    """The cases of a seed, in its order: each once, then, unless `once`, again while there is time."""
 
     cases: Sequence[Case]
     seed: int
     seconds: float
+    once: bool = False
     results: list[Result] = field(default_factory=list)
     left_out: list[Case] = field(default_factory=list)
     """Cases for which no time was left."""
@@ -63,24 +65,25 @@ class Campaign:
     async def run(self, server: Server, folder: Path, show: Callable[[Case, Result | None], None]) -> None:
         """Run the cases; show each when it begins and when it has its result."""
         order = self._order()
-        number = 0
         worlds = 0
         deadline = inf
-        while monotonic() < deadline:
+        while not self._over(deadline):
             worlds += 1
-            async with open_world(server, folder / f"world-{worlds}", f"faults_{worlds}") as world:
+            async with open_world(server, folder / f"world-{worlds}", f"faults_{token_hex(4)}") as world:
                 deadline = min(deadline, monotonic() + self.seconds)
-                while monotonic() < deadline:
+                while not self._over(deadline):
                     case = next(order)
-                    number += 1
                     show(case, None)
-                    result = await self._one(world, case, number)
+                    result = await self._one(world, case, len(self.results) + 1)
                     self.results.append(result)
                     show(case, result)
                     if result.violations:
                         break  # what is wrong now must not be found again in the next run
         ran = {result.case for result in self.results}
         self.left_out = [case for case in self.cases if case not in ran]
+
+    def _over(self, deadline: float) -> bool:
+        return monotonic() >= deadline or (self.once and len(self.results) == len(self.cases))
 
     def _order(self) -> Iterator[Case]:
         shuffled = Random(self.seed)  # noqa: S311 - a seed that can be given again is the point

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import aiohttp
@@ -125,12 +125,15 @@ class Run:
 
     async def insist(self, body: dict[str, Any], key: str, *, at: Service | None = None) -> Call:
         """Repeat the main job with one key until there is a final answer, or for a minute."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while True:
-                call = await self.ask(body, key, at=at)
-                if call.is_final:
-                    return call
-                await asyncio.sleep(self.random.uniform(0.1, 0.3))
+        deadline = monotonic() + PATIENCE_SECONDS
+        while True:
+            call = await self.ask(body, key, at=at)
+            if call.is_final:
+                return call
+            if monotonic() > deadline:
+                self.violated("the_client_is_answered", f"{key}: {call.status} {call.error} {call.body!r}")
+                return call
+            await asyncio.sleep(self.random.uniform(0.1, 0.3))
 
     async def clients(
         self, many: int, body: dict[str, Any], *, at: Service | None = None

@@ -350,12 +350,11 @@ async def test_a_compensation_that_is_refused_needs_attention_and_goes_on_when_r
     shop: Shop, orchestrator: Replica
 ) -> None:
     body = await shop.basket()
-    await shop.other_orders(cancel_window=0)
-    shop.to_orders.breaks("/confirm", after(shop.confirm))
+    shop.to_orders.breaks("/confirm", after(shop.cancel))
+    shop.to_orders.breaks("/cancel", answers(409, {"code": "order.cancel_window_closed"}))
     stuck = await orchestrator.job(body, X_Correlation_Id="req-1")
     saga_id = not_ended(stuck, "saga.needs_attention", step="confirm_order")["saga_id"]
     before = await orchestrator.saga(saga_id)
-    shop.to_orders.target = shop.orders.url
 
     retried = await orchestrator.client.post(f"/orchestrator/sagas/{saga_id}/retry")
     ended = await orchestrator.ended(saga_id)
@@ -369,6 +368,21 @@ async def test_a_compensation_that_is_refused_needs_attention_and_goes_on_when_r
     reply = await orchestrator.job(body, X_Correlation_Id="req-1")
     ended_by(reply, 409, "order.not_confirmable", step="confirm_order", compensated=True)
     assert await shop.stock(body) == (10, 0)
+
+
+async def test_an_order_that_is_confirmed_already_is_not_canceled_for_it(
+    shop: Shop, orchestrator: Replica
+) -> None:
+    body = await shop.basket()
+    shop.to_orders.breaks("/confirm", after(shop.confirm))
+
+    reply = await orchestrator.job(body)
+
+    assert reply.status == 201, reply.text
+    order = await shop.only_order()
+    assert order["status"] == reply.json["data"]["order"]["status"] == "CONFIRMED"
+    assert order["confirmed_at"] == reply.json["data"]["order"]["confirmed_at"]
+    assert await shop.stock(body) == (8, 0)
 
 
 # --- an end at last -----------------------------------------------------------------------------
@@ -456,6 +470,23 @@ async def test_a_replica_that_stops_lets_its_sagas_come_to_an_end(shop: Shop) ->
     await stopping
 
     assert (await orchestrator.saga(accepted.json["saga_id"]))["status"] == "SUCCEEDED"
+
+
+async def test_a_replica_that_stops_gives_the_sagas_back_that_it_cannot_end(shop: Shop) -> None:
+    body = await shop.basket()
+    stopping, other = await shop.replica(shutdown_timeout=0.05), await shop.replica()
+    held = Held(done=True)
+    shop.to_orders.breaks("/create-order", held)
+    accepted = await stopping.job(body, Prefer="respond-async")
+    await held.arrived()
+
+    await stopping.driver.close()
+    await other.driver.sweep()
+    saga = await other.ended(accepted.json["saga_id"])
+    held.let_go()
+
+    assert saga["status"] == "SUCCEEDED"
+    assert await shop.stock(body) == (8, 0)
 
 
 async def test_a_replica_that_lost_its_saga_writes_nothing_more(shop: Shop) -> None:

@@ -55,7 +55,7 @@ def _write(server: Server, schema: str) -> None:
     """Write them into the migrated tables, with the columns that the release before knows."""
     for table in TABLES:
         described = server.execute(f"DESCRIBE `{schema}`.old_{table}").splitlines()
-        columns = ", ".join(line.partition("\t")[0] for line in described)
+        columns = ", ".join(f"`{line.split()[0]}`" for line in described)
         copied = f"SELECT {columns} FROM old_{table}"  # noqa: S608 - names of ours
         server.execute(f"USE `{schema}`; INSERT INTO {table} ({columns}) {copied}")
 
