@@ -29,6 +29,7 @@ SHOWN = 3
 say = partial(print, flush=True)
 
 CHASSIS_KEYS = "tests/chassis/test_idempotency.py"
+AUTH = "tests/chassis/auth"
 CONCURRENCY = "tests/orders/test_concurrency.py"
 CONTRACT = "tests/idempotency/test_contract.py"
 HANDLERS = "tests/orders/test_handlers.py"
@@ -76,6 +77,11 @@ _PRODUCT_LOCK = """    .order_by(Product.id)
 """
 _LOCK_ORDERS = 'rows = (await session.execute(_LOCK, {"ids": sorted(order_ids)})).all()'
 _LOCK_PRODUCTS = 'rows = (await session.execute(_LOCK, {"ids": sorted(product_ids)})).all()'
+_JWT_OPTIONS = '"enforce_minimum_key_length": True'
+_ASKED_FIRST = """            name = (
+                await access.caller("""
+_LOOKED_UP = """await request.app[idempotency.KEYS].database.check()
+"""
 
 MUTATIONS = (
     Mutation(
@@ -410,6 +416,161 @@ MUTATIONS = (
         ),
         ("tests/orders/test_queries.py",),
         "deep_page",
+    ),
+    Mutation(
+        "auth: only the first service token is accepted",
+        (
+            Edit(
+                "chassis/auth/service_tokens.py",
+                "for known in self._known()]",
+                "for known in self._known()[:1]]",
+            ),
+        ),
+        (f"{AUTH}/test_service_tokens.py", "tests/e2e/test_rotation.py"),
+        "several_tokens or no_order_is_lost",
+    ),
+    Mutation(
+        "auth: token files are not read again",
+        (Edit("chassis/auth/files.py", "if seen == self._seen:", 'if hasattr(self, "_value"):'),),
+        (f"{AUTH}/test_files.py", f"{AUTH}/test_service_tokens.py"),
+    ),
+    Mutation(
+        "auth: a call whose token was just rotated is not repeated",
+        (Edit("chassis/client.py", " and token != self._token():", " and token is None:"),),
+        ("tests/chassis/test_client.py",),
+        "rotated",
+    ),
+    Mutation(
+        "auth: the audience of a token is not checked",
+        (Edit("chassis/auth/bearer.py", _JWT_OPTIONS, f'{_JWT_OPTIONS}, "verify_aud": False'),),
+        (f"{AUTH}/test_bearer.py",),
+        "not_in_order",
+    ),
+    Mutation(
+        "auth: the issuer of a token is not checked",
+        (Edit("chassis/auth/bearer.py", _JWT_OPTIONS, f'{_JWT_OPTIONS}, "verify_iss": False'),),
+        (f"{AUTH}/test_bearer.py",),
+        "not_in_order",
+    ),
+    Mutation(
+        "auth: a token may be without an end",
+        (Edit("chassis/auth/bearer.py", '["exp", "iss", "aud", "sub"]', '["iss", "aud", "sub"]'),),
+        (f"{AUTH}/test_bearer.py",),
+        "not_in_order",
+    ),
+    Mutation(
+        "auth: an hour of leeway",
+        (Edit("chassis/auth/bearer.py", "leeway=self._leeway,", "leeway=3600,"),),
+        (f"{AUTH}/test_bearer.py",),
+        "not_in_order",
+    ),
+    Mutation(
+        "auth: signatures are not checked",
+        (Edit("chassis/auth/bearer.py", _JWT_OPTIONS, f'{_JWT_OPTIONS}, "verify_signature": False'),),
+        (f"{AUTH}/test_bearer.py",),
+        "not_in_order",
+    ),
+    Mutation(
+        "auth: a token that was found valid stays so for ever",
+        (Edit("chassis/auth/bearer.py", "time() >= valid.until or ", ""),),
+        (f"{AUTH}/test_bearer.py",),
+        "once_it_expired",
+    ),
+    Mutation(
+        "auth: a token that was found valid outlives its key",
+        (Edit("chassis/auth/bearer.py", " or not await self._is_current(valid):", ":"),),
+        (f"{AUTH}/test_keys.py",),
+        "withdrawn",
+    ),
+    Mutation(
+        "auth: weak keys are taken",
+        (Edit("chassis/auth/bearer.py", _JWT_OPTIONS, '"enforce_minimum_key_length": False'),),
+        (f"{AUTH}/test_bearer.py",),
+        "weak_key",
+    ),
+    Mutation(
+        "auth: scopes are not checked",
+        (Edit("chassis/auth/access.py", "            if scope not in scopes:\n", "            if False:\n"),),
+        (f"{AUTH}/test_access.py", f"{AUTH}/test_bearer.py"),
+        "scope or may_not",
+    ),
+    Mutation(
+        "auth: who may call is asked after the body was read",
+        (
+            Edit(
+                "chassis/routes.py",
+                _ASKED_FIRST,
+                f"            await request.read()\n            {_LOOKED_UP}{_ASKED_FIRST}",
+            ),
+        ),
+        (f"{AUTH}/test_access.py",),
+        "before_the_body",
+    ),
+    Mutation(
+        "auth: keys are not of their principals",
+        (
+            Edit(
+                "chassis/idempotency/keys.py",
+                "principal.scope_of(principal.current())",
+                "principal.ANONYMOUS",
+            ),
+        ),
+        (f"{AUTH}/test_access.py",),
+        "two_principals",
+    ),
+    Mutation(
+        "auth: who speaks for others without the service token is taken for nobody",
+        (Edit("chassis/auth/access.py", "if principal.HEADER in request.headers:", "if False:"),),
+        (f"{AUTH}/test_access.py",),
+        "stranger",
+    ),
+    Mutation(
+        "auth: the steps of a saga are taken in nobody's name",
+        (Edit("orchestrator/peers.py", "principal.stated(saga.principal)", "principal.stated(None)"),),
+        ("tests/orchestrator/test_principal.py",),
+        "in_the_name",
+    ),
+    Mutation(
+        "auth: keys are fetched for every token that names another one",
+        (Edit("chassis/auth/keys.py", "monotonic() - self._tried_at > PAUSE_SECONDS:", "self._tried_at:"),),
+        (f"{AUTH}/test_keys.py",),
+        "all_the_time or at_the_start",
+    ),
+    Mutation(
+        "auth: without the provider its keys are forgotten",
+        (
+            Edit(
+                "chassis/auth/keys.py",
+                "            self._known = False\n",
+                "            self._known = False\n            self._keys = {}\n",
+            ),
+        ),
+        (f"{AUTH}/test_keys.py",),
+        "fails_later",
+    ),
+    Mutation(
+        "auth: an operation may be silent about who may call",
+        (Edit("chassis/routes.py", ".count(True) != 1:", ".count(True) > 1:"),),
+        (f"{AUTH}/test_access.py",),
+        "has_to_say",
+    ),
+    Mutation(
+        "auth: the rate limit remembers whoever comes",
+        (Edit("chassis/auth/limits.py", "if len(self._clear_at) > MAX_PRINCIPALS:", "if False:"),),
+        (f"{AUTH}/test_limits.py",),
+        "bounded",
+    ),
+    Mutation(
+        "auth: room for requests is not given back",
+        (Edit("chassis/auth/limits.py", "            self._active -= 1\n", "            pass\n"),),
+        (f"{AUTH}/test_limits.py",),
+        "given_back",
+    ),
+    Mutation(
+        "auth: a real database needs no decision about callers",
+        (Edit("chassis/settings.py", "if auth is None and not _embedded(info):", "if False:"),),
+        ("tests/chassis/test_settings.py",),
+        "decision",
     ),
 )
 

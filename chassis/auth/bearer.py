@@ -1,6 +1,12 @@
-"""Access tokens: JSON Web Tokens (RFC 9068, RFC 8725) of one OpenID provider for one audience."""
+"""Access tokens: JSON Web Tokens (RFC 9068, RFC 8725) of one OpenID provider for one audience.
 
+To check a signature takes longer than most of what a request does besides. A token that was found valid is
+remembered by its digest, and stays so until it expires or its key is not the provider's any more.
+"""
+
+import hashlib
 from collections.abc import Sequence
+from time import time
 from typing import Any, NamedTuple
 
 import jwt
@@ -10,6 +16,7 @@ from chassis.auth import principal
 from chassis.auth.errors import TokenInvalid
 from chassis.auth.keys import KeySource
 
+MAX_REMEMBERED = 2_000
 _REASONS: dict[type[Exception], str] = {
     jwt.ExpiredSignatureError: "The token has expired.",
     jwt.ImmatureSignatureError: "The token is not valid yet.",
@@ -27,6 +34,16 @@ class Caller(NamedTuple):
     scopes: frozenset[str]
 
 
+class _Valid(NamedTuple):
+    """A token that was found valid, until a moment, with a key."""
+
+    caller: Caller
+    until: float
+    kid: str
+    algorithm: str
+    key: PyJWK
+
+
 class Bearer:
     """Checks access tokens."""
 
@@ -38,6 +55,7 @@ class Bearer:
         self._audience = audience
         self._algorithms = algorithms
         self._leeway = leeway
+        self._valid: dict[bytes, _Valid] = {}
 
     async def verified(self, token: str) -> Caller:
         """Who sent this token.
@@ -47,7 +65,20 @@ class Bearer:
             KeysUnavailable: that cannot be told now.
 
         """
-        key = await self._key(token)
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        valid = self._valid.get(digest)
+        if valid is None or time() >= valid.until or not await self._is_current(valid):
+            valid = self._valid[digest] = await self._checked(token)
+            if len(self._valid) > MAX_REMEMBERED:
+                del self._valid[next(iter(self._valid))]
+        return valid.caller
+
+    async def _is_current(self, valid: _Valid) -> bool:
+        """Whether the key of the token is still what the provider says."""
+        return await self._keys.find(valid.kid, valid.algorithm) is valid.key
+
+    async def _checked(self, token: str) -> _Valid:
+        kid, algorithm, key = await self._key(token)
         try:
             claims = jwt.decode(
                 token,
@@ -59,14 +90,15 @@ class Bearer:
                 options={"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_length": True},
             )
             name = principal.named(self._issuer, claims["sub"])
+            until = int(claims["exp"]) + self._leeway
         except jwt.MissingRequiredClaimError as error:
             raise TokenInvalid.of(f"The token has no claim {error.claim}.") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise TokenInvalid.of(_REASONS.get(type(error), _UNREADABLE)) from None
-        return Caller(name, _scopes(claims))
+        return _Valid(Caller(name, _scopes(claims)), until, kid, algorithm, key)
 
-    async def _key(self, token: str) -> PyJWK:
-        """The key that the token says it is signed with, if it is one of ours."""
+    async def _key(self, token: str) -> tuple[str, str, PyJWK]:
+        """The key that the token says it is signed with, if it is one of ours: id, algorithm and itself."""
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
@@ -75,10 +107,9 @@ class Bearer:
         # Before anything is looked up: `none` and HMAC, with a public key for its secret, end here.
         if algorithm is None or algorithm not in self._algorithms:
             raise TokenInvalid.of(f"The token has to be signed with {' or '.join(self._algorithms)}.")
-        key = await self._keys.find(kid, algorithm) if isinstance(kid, str) else None
-        if key is None:
-            raise TokenInvalid.of("The token is signed with a key that is not known.")
-        return key
+        if isinstance(kid, str) and (key := await self._keys.find(kid, algorithm)) is not None:
+            return kid, algorithm, key
+        raise TokenInvalid.of("The token is signed with a key that is not known.")
 
 
 def _scopes(claims: dict[str, Any]) -> frozenset[str]:

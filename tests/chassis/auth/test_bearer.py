@@ -1,5 +1,6 @@
 """Tokens as callers send them: to a real service that fetches its keys from a real issuer."""
 
+import asyncio
 import hashlib
 import hmac
 import time
@@ -12,6 +13,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from chassis.auth import bearer
+from chassis.auth.access import ACCESS
 from chassis.database import DATABASE
 from tests.chassis.sample import Settings, create_app
 from tests.client import Client, Reply, Serve, refused
@@ -252,3 +255,40 @@ async def test_a_weak_key_is_not_taken(client: Client, issuer: Issuer) -> None:
 
 async def test_one_of_several_audiences_is_enough(client: Client, issuer: Issuer) -> None:
     _let_in(await _call(client, issuer.token(SCOPE, aud=["other", AUDIENCE])))
+
+
+# --- what is remembered -------------------------------------------------------------------------
+
+
+async def test_a_token_that_was_taken_is_refused_once_it_expired(client: Client, issuer: Issuer) -> None:
+    token = issuer.token(SCOPE, exp=_now() - 3)  # the leeway has some seconds left
+    _let_in(await _call(client, token))
+    _let_in(await _call(client, token))
+
+    async with asyncio.timeout(30):
+        while (reply := await _call(client, token)).status != 401:  # noqa: ASYNC110 - nothing tells but the answer
+            await asyncio.sleep(0.1)
+    refused(reply, 401, "auth.token_invalid")
+
+
+async def test_tokens_that_are_alike_but_for_their_signature_are_not_taken_for_one_another(
+    client: Client, issuer: Issuer
+) -> None:
+    token = issuer.token(SCOPE)
+    _let_in(await _call(client, token))
+
+    for other in (token[:-4] + "AAAA", token[:-1], token + "x"):
+        refused(await _call(client, other), 401, "auth.token_invalid")
+
+
+async def test_no_more_tokens_are_remembered_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, app: web.Application, client: Client, issuer: Issuer
+) -> None:
+    monkeypatch.setattr(bearer, "MAX_REMEMBERED", 3)
+
+    for number in range(6):
+        _let_in(await _call(client, issuer.token(SCOPE, sub=f"alice-{number}")))
+
+    checked = app[ACCESS]._bearer  # noqa: SLF001 - what is bounded
+    assert checked is not None
+    assert len(checked._valid) == 3  # noqa: SLF001 - as above
