@@ -10,10 +10,10 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test mutations faults lint types format docs bench lock clean
+.PHONY: help setup demo up test mutations faults lint types format docs bench bench-observability lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## Create the environment in .venv (the other targets do it when they need it)
 
@@ -55,11 +55,14 @@ docs: $(READY) ## Write the tables of the documents from the code
 bench: $(READY) ## Measure the services on MariaDB beside the bare driver; writes bench.json
 	@$(RUN) -m bench
 
+bench-observability: $(READY) ## Measure what metrics, log lines and traces cost
+	@$(RUN) -m bench.observability $(ARGS)
+
 # Keeps the versions that still fit; `make lock ARGS=--upgrade` takes the newest.
 lock: $(READY) ## Write requirements.lock from pyproject.toml
 	$(RUN) -m uv pip compile pyproject.toml --quiet --universal --all-extras --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" $(ARGS) --output-file requirements.lock
 
 clean: ## Remove .venv, caches, and the databases and logs of `make up`
-	rm -rf .venv var build bench.json faults.json *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv var build bench.json bench-observability.json faults.json *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -24,4 +24,6 @@ must find nothing; a cell with errors makes the run fail.
     shop         products and orders to measure with, and the proof that they are right
     machine      what it ran on, and where the time went
     report       the table and bench.json
+
+`python -m bench.observability` is another one: what metrics, log lines and traces cost.
 """

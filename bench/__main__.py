@@ -69,7 +69,7 @@ def _measured(plan: Plan, console: Console) -> Results:
     cells = len(list(plan.cells()))
     with (
         TemporaryDirectory(prefix="b2b-bench-") as folder,
-        _server(Path(folder, "mariadb")) as server,
+        server_for(Path(folder, "mariadb")) as server,
         Progress(console=console, disable=not console.is_terminal) as progress,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,  # the loop of the services
     ):
@@ -83,7 +83,8 @@ def _measured(plan: Plan, console: Console) -> Results:
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[URL]:
+def server_for(folder: Path) -> Iterator[URL]:
+    """The server of TEST_DATABASE_URL, or a private one in this folder."""
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield parse_database_url(given)
         return

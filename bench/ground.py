@@ -59,7 +59,7 @@ async def ground(server: URL, folder: Path) -> AsyncIterator[Ground]:
         ServiceFailed, UnexpectedReply, Failed, Unreplayable: there is nothing to measure.
 
     """
-    async with _schema(server) as url, _database(url) as (settings, database):
+    async with schema(server) as url, _database(url) as (settings, database):
         shop = Shop(database)
         customer_id, original, recordings = await _record(settings, folder / "recorded", shop)
         environment = _environment(settings)
@@ -127,7 +127,7 @@ async def _database(url: str) -> AsyncIterator[tuple[Settings, Database]]:
 
 
 @asynccontextmanager
-async def _schema(server: URL) -> AsyncIterator[str]:
+async def schema(server: URL) -> AsyncIterator[str]:
     """A schema of its own, dropped at the end; what else is on the server is left alone."""
     name = f"b2b_bench_{token_hex(4)}"
     engine = create_async_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
