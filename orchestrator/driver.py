@@ -30,7 +30,8 @@ from orchestrator.models import UNFINISHED, Saga, Status, Step
 from orchestrator.peers import PEERS, Done, Peers
 from orchestrator.settings import SETTINGS, Settings
 
-MAX_PAUSE_SECONDS = 60
+MAX_DOUBLINGS = 6
+"""Pauses double to about a minute, and are never longer than the lease: so long, a saga may go unattended."""
 FIRST_LOOK_SECONDS = 0.05
 LAST_LOOK_SECONDS = 1.0
 """Between two looks at a saga that another replica drives; each pause is twice the one before."""
@@ -239,7 +240,8 @@ class Driver:
         return answer
 
     async def _pause(self, saga: Saga) -> None:
-        seconds = min(2.0**saga.attempts, MAX_PAUSE_SECONDS) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        longest = min(2.0 ** min(saga.attempts, MAX_DOUBLINGS), self._lease)
+        seconds = longest * random.uniform(0.6, 1)  # noqa: S311 - jitter
         log.warning(
             "saga pauses", saga_id=saga.id, saga_step=saga.step, attempt=saga.attempts, seconds=seconds
         )

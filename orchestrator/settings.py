@@ -27,7 +27,7 @@ class Settings(settings.Settings):
         30, description="seconds a replica may be silent before another takes its saga over"
     )
     saga_attempts: int = Field(
-        1440,
+        2880,
         ge=1,
         le=100_000,
         description="times the sweeper tries a saga before it needs attention; about a day by default",

@@ -3,9 +3,15 @@
 import asyncio
 from typing import Any
 
+from sqlalchemy import update
+
+from orchestrator import queries
+from orchestrator.models import Saga
 from tests.observed import Sample
 from tests.orchestrator.shop import Replica, Shop, ended_by, not_ended
 from tests.orchestrator.wire import Held
+
+LEASE_SECONDS = 20
 
 
 async def left_behind(shop: Shop, body: Any, number: int) -> list[str]:
@@ -73,6 +79,21 @@ async def test_a_sweep_leaves_alone_what_pauses(shop: Shop) -> None:
 
     saga = await orchestrator.saga(saga_id)
     assert (saga["status"], saga["attempts"]) == ("RUNNING", 1)
+
+
+async def test_a_saga_that_was_tried_a_thousand_times_pauses_no_longer_than_its_lease(shop: Shop) -> None:
+    orchestrator = await shop.replica(peer_deadline=0.1, saga_attempts=5000, saga_lease=LEASE_SECONDS)
+    (saga_id,) = await left_behind(shop, await shop.basket(), 1)
+    await orchestrator.database.transact(lambda session: session.execute(update(Saga).values(attempts=2000)))
+    shop.to_orders.down = True
+
+    await orchestrator.driver.sweep()
+    await orchestrator.stopped_working()
+
+    async with orchestrator.database.read() as session:
+        saga = await queries.get_saga(session, saga_id)
+    assert saga.is_paused
+    assert (saga.resume_at - saga.lease_until).total_seconds() <= LEASE_SECONDS
 
 
 async def test_what_was_left_behind_keeps_its_correlation_id(shop: Shop, orchestrator: Replica) -> None:
