@@ -6,7 +6,7 @@ replica has taken the saga over, the former owner writes nothing any more.
 
 from collections.abc import Sequence
 
-from sqlalchemy import Boolean, Double, bindparam, case, insert, select, tuple_, update
+from sqlalchemy import Boolean, Double, bindparam, case, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import dialects
@@ -17,6 +17,8 @@ from orchestrator import answers, failpoints
 from orchestrator.errors import SagaNotFound, SagaNotRetryable
 from orchestrator.models import UNFINISHED, Base, Saga, Status
 
+LONGEST_PAUSE_SECONDS = 120
+"""More than a driver pauses a saga for."""
 # Statements are made once: SQLAlchemy takes longer to put one together than to send it.
 _SAGAS = Base.metadata.tables[Saga.__tablename__]
 _TIMES = ("created_at", "updated_at", "lease_until", "resume_at", "finished_at")
@@ -106,10 +108,15 @@ async def give_back(session: AsyncSession, sagas: Sequence[Saga]) -> None:
 
 
 async def take_over_stale(session: AsyncSession, limit: int, lease: float) -> Sequence[Saga]:
-    """Lease up to `limit` unfinished sagas that nobody works on; skip what other sweepers take."""
+    """Lease up to `limit` unfinished sagas that nobody works on; skip what other sweepers take.
+
+    That is also what ends later than any lease or pause does: since it was given, the clock of the
+    database was set back, and its owner may be gone. If it is not, the fence keeps it out.
+    """
+    too_late = dialects.seconds_from_now(lease + LONGEST_PAUSE_SECONDS)
     stale = (
         select(Saga)
-        .where(Saga.status.in_(UNFINISHED), Saga.resume_at <= dialects.now())
+        .where(Saga.status.in_(UNFINISHED), or_(Saga.resume_at <= dialects.now(), Saga.resume_at > too_late))
         .limit(limit)
         .with_for_update(skip_locked=True)
     )

@@ -572,6 +572,75 @@ MUTATIONS = (
         ("tests/chassis/test_settings.py",),
         "decision",
     ),
+    Mutation(
+        "leases go by the clock of the service",
+        (
+            Edit(
+                "orchestrator/commands.py",
+                "Saga.resume_at <= dialects.now()",
+                'Saga.resume_at <= __import__("datetime").datetime.now(__import__("datetime").UTC)',
+            ),
+        ),
+        ("tests/e2e/test_clocks.py",),
+        "lease",
+    ),
+    Mutation(
+        "a lease from before the clock was set back lasts",
+        (
+            Edit(
+                "orchestrator/commands.py",
+                "or_(Saga.resume_at <= dialects.now(), Saga.resume_at > too_late)",
+                "or_(Saga.resume_at <= dialects.now())",
+            ),
+        ),
+        ("tests/e2e/test_clocks.py", "tests/orchestrator/test_commands.py"),
+        "lease",
+    ),
+    Mutation(
+        "readiness ignores the schema",
+        (Edit("chassis/probes.py", "return SchemaOutdated.code if outdated else None", "return None"),),
+        ("tests/chassis/test_probes.py",),
+        "migrations_are_there",
+    ),
+    Mutation(
+        "readiness takes a connection of the requests",
+        (Edit("chassis/probes.py", "[DATABASE].probe() as session", "[DATABASE].read() as session"),),
+        ("tests/chassis/test_probes.py",),
+        "pool_is_exhausted",
+    ),
+    Mutation(
+        "requests are served while the schema is being migrated",
+        (Edit("chassis/database.py", "if self.refusal is not None:", "if False:"),),
+        ("tests/chassis/test_schema.py",),
+        "migrates or fails",
+    ),
+    Mutation(
+        "a lock of whole tables is waited for without end",
+        (
+            Edit(
+                "chassis/dialects.py",
+                """innodb_lock_wait_timeout = {lock_timeout}, "
+            f"lock_wait_timeout = {lock_timeout}"
+""",
+                """innodb_lock_wait_timeout = {lock_timeout}"
+""",
+            ),
+        ),
+        ("tests/orders/test_storage.py",),
+        "backup",
+    ),
+    Mutation(
+        "a full disk is a bug",
+        (Edit("chassis/database.py", "    (dialects.is_full, DatabaseFull),\n", ""),),
+        ("tests/orders/test_storage.py",),
+        "writes",
+    ),
+    Mutation(
+        "a database that is read-only is a bug",
+        (Edit("chassis/database.py", "    (dialects.is_read_only, DatabaseReadOnly),\n", ""),),
+        ("tests/orders/test_storage.py",),
+        "writes or read_only",
+    ),
 )
 
 

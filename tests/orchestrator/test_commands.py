@@ -248,6 +248,19 @@ async def test_a_sweeper_takes_a_saga_whose_pause_is_over(replicas: tuple[Replic
     assert [taken.id for taken in await other.take_over_stale()] == [saga.id]
 
 
+async def test_a_lease_from_before_the_clock_was_set_back_does_not_last(
+    replicas: tuple[Replica, Replica],
+) -> None:
+    worker, other = replicas
+    within_reach, beyond_it = await worker.start("key-1"), await worker.start("key-2")
+    await lease_runs_out(worker.database, within_reach.id, ago=-LEASE - 60)
+    await lease_runs_out(worker.database, beyond_it.id, ago=-3600)
+
+    assert [taken.id for taken in await other.take_over_stale()] == [beyond_it.id]
+    with pytest.raises(LeaseLost):
+        await worker.write(beyond_it)
+
+
 @pytest.mark.parametrize(
     "status", [Status.SUCCEEDED, Status.FAILED, Status.COMPENSATED, Status.NEEDS_ATTENTION]
 )
