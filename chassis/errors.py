@@ -104,6 +104,25 @@ class HeadersTooLarge(Problem):
     title = "The request headers are too large"
 
 
+class HeadTimeout(Problem):
+    """The request line and the headers did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    code = "request.head_timeout"
+    title = "The request head took too long to arrive"
+    retryable = True
+
+
+class ConnectionsExhausted(Problem):
+    """As many requests as the service has connections for are being worked on."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "service.connections_exhausted"
+    title = "The service is at its limit of connections"
+    retryable = True
+    retry_after = 1
+
+
 class RouteNotFound(Problem):
     """No operation has this path."""
 

@@ -13,21 +13,16 @@ import prometheus_client
 import structlog
 import uvloop
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
-from opentelemetry.trace import SpanKind
 
 from chassis import __version__, failpoints
 from chassis.app import ADMIN
-from chassis.errors import HeadersTooLarge, InternalError, Problem, RequestMalformed
+from chassis.connections import MAX_HEADER_BYTES, MAX_HEADERS, Server
 from chassis.http import SETTINGS
 from chassis.lifecycle import LIFECYCLE
-from chassis.middlewares import refusal, refusals_of_aiohttp
+from chassis.middlewares import refusals_of_aiohttp
 from chassis.settings import Settings
 from chassis.telemetry import logs, traces
 
-MAX_HEADERS = 64
-MAX_HEADER_BYTES = 8190
 log = structlog.get_logger(__name__)
 
 
@@ -78,7 +73,7 @@ def _stop_signal() -> asyncio.Event:
 
 
 class Runner(web.AppRunner):
-    """An AppRunner with our limits, whose protocol answers bytes that are no HTTP with a problem."""
+    """An AppRunner with our limits and our protocol."""
 
     def __init__(self, app: web.Application) -> None:
         settings = app[SETTINGS]
@@ -95,44 +90,11 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        return _Server(
+        ours = Server(
             refusals_of_aiohttp(server.request_handler),
             request_factory=server.request_factory,
             loop=server._loop,  # noqa: SLF001 - aiohttp has no hook for another protocol
             **server._kwargs,  # noqa: SLF001 - as above
         )
-
-
-class _Server(web.Server):
-    def __call__(self) -> RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
-
-
-class _Protocol(RequestHandler):
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what never reached the middlewares: bytes that the parser refused."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun that cannot be finished") from exc
-        problem = _from_parser(status, exc, message)
-        with traces.tracer.start_as_current_span("request refused by the parser", kind=SpanKind.SERVER):
-            if problem.status < 500:  # noqa: PLR2004 - the first status that is the server's fault
-                log.warning(
-                    "request refused by the parser", error_code=problem.code, reason=type(exc).__name__
-                )
-            else:
-                log.error("unhandled error", error_code=problem.code, exc_info=exc)
-            return refusal(request, problem, closes=True)
-
-
-def _from_parser(status: int, exc: BaseException | None, message: str | None) -> Problem:
-    if isinstance(exc, LineTooLong) or (message or "").startswith("Too many headers"):
-        return HeadersTooLarge(f"At most {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes each.")
-    if status < 500:  # noqa: PLR2004 - the first status that is the server's fault
-        return RequestMalformed("The bytes received are not a valid HTTP request.")
-    return InternalError("The request could not be served.")
+        ours.settings = self.app[SETTINGS]
+        return ours

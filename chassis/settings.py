@@ -160,11 +160,15 @@ class Settings(BaseSettings):
     cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_separated)] = Field(
         [], description="origins that browsers may call from, comma-separated, or `*`; default none"
     )
-    max_body_bytes: int = Field(1_048_576, ge=1_024, le=67_108_864, description="largest request body")
-    body_timeout: Seconds = Field(10, description="seconds a request body may take to arrive")
-    keepalive_timeout: Seconds = Field(
-        75, description="seconds an idle or half-sent request may hold a connection"
+    max_body_bytes: int = Field(65_536, ge=1_024, le=67_108_864, description="largest request body")
+    max_connections: int = Field(
+        800, ge=1, le=100_000, description="connections held at once; then idle ones make room, or 503"
     )
+    head_timeout: Seconds = Field(10, description="seconds a request head may take to arrive")
+    body_timeout: Seconds = Field(
+        10, description="seconds a request body may take to arrive, and the client to take an answer"
+    )
+    keepalive_timeout: Seconds = Field(75, description="seconds a connection may wait for a request")
     drain_seconds: float = Field(2, ge=0, le=60, description="seconds to serve on after SIGTERM, unready")
     shutdown_timeout: Seconds = Field(20, description="seconds to finish running requests after that")
     join_timeout: Seconds = Field(

@@ -36,6 +36,16 @@ class Reply:
         return self.body.decode()
 
 
+async def read_reply(reader: asyncio.StreamReader) -> Reply:
+    """Read one answer from a bare connection."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
+    headers = {
+        name.strip().title(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])
+    }
+    body = await reader.readexactly(int(headers.get("Content-Length", "0")))
+    return Reply(int(head[0].split()[1]), headers, body)
+
+
 class Client:
     """Calls one port of 127.0.0.1. `admin` calls the admin port of the same service."""
 
@@ -69,13 +79,7 @@ class Client:
         reader, writer = await asyncio.open_connection(HOST, self.port)
         try:
             writer.write(request)
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
-            headers = {
-                name.strip().title(): value.strip()
-                for name, _, value in (line.partition(":") for line in head[1:])
-            }
-            body = await reader.readexactly(int(headers.get("Content-Length", "0")))
-            return Reply(int(head[0].split()[1]), headers, body)
+            return await read_reply(reader)
         finally:
             writer.close()
 

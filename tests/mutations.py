@@ -36,6 +36,8 @@ HANDLERS = "tests/orders/test_handlers.py"
 IDEMPOTENCY = "tests/orders/test_idempotency.py"
 PREDECESSOR = "tests/e2e/test_predecessor.py"
 STOCK = "tests/orders/test_stock.py"
+CONNECTIONS = "tests/chassis/test_connections.py"
+HOSTILE = "tests/e2e/test_hostile.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Mutation:
         return [*self.files, *(["-k", self.only] if self.only else [])]
 
 
+_CONNECTIONS = "chassis/connections.py"
 _MIGRATION = "orders/migrations/versions/0001_orders.py"
 _ORDER_LOCK = """    .order_by(Order.id)
     .with_for_update()
@@ -640,6 +643,64 @@ MUTATIONS = (
         (Edit("chassis/database.py", "    (dialects.is_read_only, DatabaseReadOnly),\n", ""),),
         ("tests/orders/test_storage.py",),
         "writes or read_only",
+    ),
+    Mutation(
+        "half a head may take for ever",
+        (Edit(_CONNECTIONS, "elif self._head_deadline is None and self.is_waiting:", "elif False:"),),
+        (CONNECTIONS,),
+        "head",
+    ),
+    Mutation(
+        "half a body may take for ever",
+        (Edit("chassis/http.py", "asyncio.timeout(settings.body_timeout)", "asyncio.timeout(60)"),),
+        ("tests/chassis/test_errors.py",),
+        "in_time",
+    ),
+    Mutation(
+        "bodies of any size",
+        (
+            Edit("chassis/app.py", "client_max_size=settings.max_body_bytes", "client_max_size=2**40"),
+            Edit("chassis/http.py", "request.content_length > settings.max_body_bytes", "False"),
+        ),
+        (HOSTILE,),
+        "10_mib or million",
+    ),
+    Mutation(
+        "an answer may be taken for ever",
+        (
+            Edit(
+                _CONNECTIONS,
+                "self._loop.call_later(self._settings.body_timeout, self.transport.abort)",
+                "None",
+            ),
+        ),
+        (CONNECTIONS,),
+        "nobody_takes",
+    ),
+    Mutation(
+        "any number of connections",
+        (Edit(_CONNECTIONS, "if len(others) > self._settings.max_connections:", "if False:"),),
+        (CONNECTIONS, HOSTILE),
+        "room or at_work or idle",
+    ),
+    Mutation(
+        "a connection at work makes room for another",
+        (Edit(_CONNECTIONS, "isinstance(each, Protocol) and each.is_waiting", "isinstance(each, Protocol)"),),
+        (CONNECTIONS,),
+        "room or at_work",
+    ),
+    Mutation(
+        "bodies are unpacked",
+        (
+            Edit("chassis/process.py", "            auto_decompress=False,\n", ""),
+            Edit(
+                "chassis/http.py",
+                'if request.headers.get("Content-Encoding", "identity").lower() != "identity":',
+                "if False:",
+            ),
+        ),
+        (HOSTILE,),
+        "gzip",
     ),
 )
 

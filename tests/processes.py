@@ -57,6 +57,11 @@ class ServiceProcess:
         serving = await asyncio.shield(self._serving)
         return serving["port"], serving["admin_port"]
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def terminate(self) -> None:
         """Ask it to end, as Kubernetes does."""
         self._process.send_signal(signal.SIGTERM)

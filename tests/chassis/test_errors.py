@@ -37,7 +37,7 @@ async def test_a_method_the_path_does_not_take_is_refused_with_those_it_takes(cl
         pytest.param(b"", id="empty"),
         pytest.param(b'{"comment": "\xff"}', id="no UTF-8"),
         pytest.param(b'{"comment": "\\ud800"}', id="half a surrogate pair"),
-        pytest.param(b"[" * 100_000 + b"]" * 100_000, id="nested too deeply"),
+        pytest.param(b"[" * 10_000 + b"]" * 10_000, id="nested too deeply"),
         pytest.param(b"steps=1", id="a form"),
     ],
 )
@@ -82,7 +82,7 @@ async def test_a_number_that_is_no_integer_is_refused(client: Client, by: object
 
 
 async def test_a_body_with_very_many_errors_is_answered_with_the_first_hundred(client: Client) -> None:
-    reply = await client.post(COUNT, {f"unknown_{number}": 1 for number in range(5_000)})
+    reply = await client.post(COUNT, {f"unknown_{number}": 1 for number in range(3_000)})
 
     problem = refused(reply, 400, "request.invalid")
     assert len(problem["errors"]) == 100
