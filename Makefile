@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test mutations faults lint types format docs bench bench-observability lock clean
+.PHONY: help setup demo up test fuzz mutations faults lint types format docs bench bench-observability lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ mutations: $(READY) ## Take each guard away and see which test notices; takes a 
 # `make faults FAULTS_SECONDS=60 FAULTS_SEED=7 ARGS="zombie create_order"`.
 faults: $(READY) ## Break the running system in every way we know; writes faults.json
 	@$(RUN) -m tests.faults $(ARGS)
+
+fuzz: $(READY) ## Look for calls that break what the OpenAPI documents say; FUZZ_SECONDS=300, FUZZ_SEED repeats
+	@$(RUN) -m tests.fuzz
 
 lint: $(READY) ## Style and import contracts
 	$(RUN) -m ruff check .

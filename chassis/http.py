@@ -69,7 +69,8 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
+def _partial(schema: dict[str, Any]) -> None:
+    schema["minProperties"] = 1
     for described in schema["properties"].values():
         described.pop("default", None)
 
@@ -77,7 +78,7 @@ def _without_defaults(schema: dict[str, Any]) -> None:
 class Update(Schema):
     """The base of partial updates: what is not given stays as it is, whatever its default."""
 
-    model_config = ConfigDict(json_schema_extra=_without_defaults)
+    model_config = ConfigDict(json_schema_extra=_partial)
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:

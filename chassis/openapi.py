@@ -17,7 +17,7 @@ from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from chassis import __version__, correlation
+from chassis import __version__, correlation, idempotency
 from chassis.errors import CONTENT_TYPE, InternalError, Problem
 from chassis.routes import Operation, Routes
 
@@ -41,6 +41,9 @@ def document(
             described = _operation(operation, group.tag, refs, components)
             if security := _security(operation, secured=secured):
                 described["security"] = security
+            if links := _links(operation, operations):
+                for status in operation.answers:
+                    described["responses"][str(status)]["links"] = links
             paths.setdefault(operation.path, {})[operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
@@ -104,6 +107,20 @@ def _security(operation: Operation, *, secured: bool) -> list[dict[str, list[str
     if operation.internal or (found and operation.peers):
         found.append({"service_token": []})
     return found
+
+
+def _links(operation: Operation, operations: list[Operation]) -> dict[str, Any]:
+    """What can be done next with what the operation creates: every operation that has its id in the path."""
+    name = operation.creates
+    if name is None:
+        return {}
+    at_top = all(name in schema.model_fields for schema in operation.answers.values())
+    pointer = f"$response.body#/{name}" if at_top else "$response.body#/data/id"
+    return {
+        other.handler.__name__: {"operationId": other.handler.__name__, "parameters": {name: pointer}}
+        for other in operations
+        if name in other.path_ids
+    }
 
 
 def _content(ref: str, components: dict[str, Any]) -> dict[str, Any]:
@@ -204,10 +221,14 @@ def _header_parameters(operation: Operation) -> list[dict[str, Any]]:
         wants = "repeats of the request with the same key have one effect and one answer"
         in_body = operation.body is not None and "idempotency_key" in operation.body.model_fields
         required = operation.key == "required" and not in_body
-        found.append(_header("Idempotency-Key", wants, r"^[\x21-\x7e]{1,255}$", required=required))
+        found.append(_header("Idempotency-Key", wants, idempotency.PATTERN, required=required))
     if operation.conditional:
         found.append(
-            _header("If-Match", "the ETag of the version to change; another version is refused with 412")
+            _header(
+                "If-Match",
+                "the ETag of the version to change; another version is refused with 412",
+                r'^(\*|(W/)?"[^"]*"(, ?(W/)?"[^"]*")*)$',
+            )
         )
     return found
 

@@ -43,6 +43,7 @@ class Declared(TypedDict, total=False):
     internal: bool
     public: bool
     conditional: bool
+    creates: str
     members: dict[str, Any]
 
 
@@ -69,6 +70,8 @@ class Operation:
     """Members that every problem of this operation has; see `members_of`."""
     conditional: bool = False
     """Whether the operation changes a versioned resource and heeds `If-Match`."""
+    creates: str | None = None
+    """The name that paths have for the id of what it creates: the document links it to their operations."""
     body: type[BaseModel] | None = field(init=False)
     body_optional: bool = field(init=False)
     query: type[BaseModel] | None = field(init=False)
@@ -105,8 +108,9 @@ class Operation:
     def refusals(self) -> list[type[Problem]]:
         """Everything this operation can be refused with, in order of status."""
         found: set[type[Problem]] = set(self.refuses)
+        found.add(RequestInvalid)  # for one, any request may have a bad correlation id
         if self.path_ids or self.query or self.body:
-            found |= {RequestInvalid, *database.PROBLEMS}
+            found |= set(database.PROBLEMS)
         if self.body:
             found |= set(http.BODY_PROBLEMS)
         if self.key != "none":

@@ -22,6 +22,7 @@ PREFIX = "/admin/customers"
     scope="customers:write",
     answers={201: One[CustomerView]},
     refuses=(EmailTaken,),
+    creates="customer_id",
 )
 async def create_customer(request: web.Request, body: CreateCustomer) -> Answer:
     """Add a customer.

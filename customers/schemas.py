@@ -9,7 +9,7 @@ from chassis.pagination import PageQuery
 
 Name = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"\S"),
     Field(examples=["ACME Corporation"]),
 ]
 Email = Annotated[EmailStr, AfterValidator(str.lower), Field(max_length=254, examples=["ops@acme.com"])]

@@ -21,6 +21,7 @@ routes = Routes("orchestrator")
     answers={201: JobView, 202: AcceptedView},
     refuses=(*KNOWN.values(), SagaUnfinished, SagaNeedsAttention),
     key="required",
+    creates="saga_id",
     members=JOB_MEMBERS,
 )
 async def create_and_confirm_order(request: web.Request, body: CreateAndConfirmOrder) -> Answer:

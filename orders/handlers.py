@@ -61,6 +61,7 @@ PREFIX = "/admin/orders"
         StockInsufficient,
     ),
     key="optional",
+    creates="order_id",
 )
 async def create_order(request: web.Request, body: CreateOrder) -> Answer:
     """Create an order and reserve its stock.

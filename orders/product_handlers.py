@@ -26,6 +26,7 @@ PREFIX = "/admin/products"
     answers={201: One[ProductView]},
     refuses=(SkuTaken,),
     key="optional",
+    creates="product_id",
 )
 async def create_product(request: web.Request, body: CreateProduct) -> Answer:
     """Add a product, with its first stock."""

@@ -17,7 +17,9 @@ MAX_PRICE_CENTS = 10_000_000_000
 
 Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,63}$", examples=["DESK-OAK"])]
 ProductName = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), Field(examples=["Oak desk"])
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"\S"),
+    Field(examples=["Oak desk"]),
 ]
 Cents = Annotated[int, Field(ge=0, le=MAX_PRICE_CENTS, examples=[129900])]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["USD"], description="ISO 4217 code")]
@@ -25,7 +27,7 @@ Stock = Annotated[int, Field(ge=0, le=MAX_STOCK, examples=[25])]
 Qty = Annotated[int, Field(ge=1, le=MAX_QTY, examples=[2])]
 Reason = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"\S"),
     Field(examples=["Counted again"]),
 ]
 PurchaseOrderNumber = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,64}$", examples=["PO-2026-0042"])]
@@ -61,7 +63,11 @@ def _not_zero(delta: int) -> int:
 class AdjustStock(Keyed):
     """Units counted in (positive) or out (negative), and why."""
 
-    delta: Annotated[int, Field(ge=-MAX_STOCK, le=MAX_STOCK, examples=[10]), AfterValidator(_not_zero)]
+    delta: Annotated[
+        int,
+        Field(ge=-MAX_STOCK, le=MAX_STOCK, examples=[10], json_schema_extra={"not": {"const": 0}}),
+        AfterValidator(_not_zero),
+    ]
     reason: Reason
 
 

@@ -19,7 +19,7 @@ The rules follow the IETF draft "The Idempotency-Key HTTP Header Field" and Stri
 """
 
 from chassis.idempotency.flights import in_progress
-from chassis.idempotency.keys import HEADERS, KEY, Key, Keyed, key_of
+from chassis.idempotency.keys import HEADERS, KEY, PATTERN, Key, Keyed, key_of
 from chassis.idempotency.run import once, stop_flights
 from chassis.idempotency.table import KEYS, PROBLEMS, Kept, KeyHeld, KeyRow, Keys, KeyTaken, Outcome
 
@@ -27,6 +27,7 @@ __all__ = [
     "HEADERS",
     "KEY",
     "KEYS",
+    "PATTERN",
     "PROBLEMS",
     "Kept",
     "Key",

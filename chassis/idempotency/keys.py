@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from chassis.auth import principal
 from chassis.errors import FieldError, KeyInvalid, KeyMissing
 from chassis.http import Schema
 
 HEADERS = ("Idempotency-Key", "X-Idempotency-Key")
-_VALUE = re.compile(r"[\x21-\x7e]{1,255}")
+PATTERN = r"^[\x21-\x7e]{1,255}$"
+_VALUE = re.compile(PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,10 @@ class Keyed(Schema):
     """The base of bodies that may carry the idempotency key, instead of a header."""
 
     # Longer ones are refused as a key, in the words of `key_of`.
-    idempotency_key: Annotated[str | None, Field(max_length=1000, examples=["unique-key-123"])] = None
+    idempotency_key: Annotated[
+        Annotated[str, Field(max_length=1000), WithJsonSchema({"type": "string", "pattern": PATTERN})] | None,
+        Field(examples=["unique-key-123"]),
+    ] = None
 
 
 def key_of(request: web.Request, route: str, arguments: Mapping[str, Any], *, required: bool) -> Key | None:
@@ -67,7 +71,6 @@ def key_of(request: web.Request, route: str, arguments: Mapping[str, Any], *, re
 
 def _unquoted(value: str) -> str:
     """Take the structured-field form `"abc"` and the bare form for the same."""
-    value = value.strip()
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 

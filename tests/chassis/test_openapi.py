@@ -1,6 +1,11 @@
 import re
 
-from tests.chassis.sample import Settings, create_app
+from aiohttp import web
+
+from chassis.app import build_app
+from chassis.http import Answer, Id, One
+from chassis.routes import Routes
+from tests.chassis.sample import CounterView, SetCounter, Settings, create_app
 from tests.client import Client, Serve
 from tests.documents import ACCESS_REFUSALS, described, refusals
 
@@ -45,13 +50,14 @@ async def test_the_document_says_what_an_operation_refuses(client: Client) -> No
         "internal.error",
     }
     assert refusals(document, "GET", "/health") == {
+        "request.invalid",
         "db.unavailable",
         "db.pool_exhausted",
         "db.migrating",
         "db.migration_failed",
         "internal.error",
     }
-    assert refusals(document, "GET", "/") == {"internal.error"}
+    assert refusals(document, "GET", "/") == {"request.invalid", "internal.error"}
 
 
 async def test_the_document_says_what_an_operation_takes(client: Client) -> None:
@@ -91,3 +97,32 @@ async def test_only_the_assets_of_the_page_are_served(client: Client) -> None:
     for name in ("oauth2-redirect.html", "../__init__.py", "..%2f__init__.py", "%2e%2e/__init__.py"):
         reply = await client.get(f"/docs/{name}")
         assert reply.status == 404, name
+
+
+async def test_the_document_links_what_is_created_to_what_can_be_done_with_it(
+    settings: Settings, serve: Serve
+) -> None:
+    routes = Routes("things")
+
+    @routes.post("/things", public=True, answers={201: One[CounterView]}, creates="thing_id")
+    async def create_thing(request: web.Request) -> Answer:
+        raise NotImplementedError
+
+    @routes.get("/things/{thing_id}", public=True, answers={200: One[CounterView]})
+    async def get_thing(request: web.Request, thing_id: Id) -> Answer:
+        raise NotImplementedError
+
+    client = await serve(build_app(settings, description="Things.", routes=[routes]))
+    paths = (await client.get("/openapi.json")).json["paths"]
+
+    assert paths["/things"]["post"]["responses"]["201"]["links"] == {
+        "get_thing": {"operationId": "get_thing", "parameters": {"thing_id": "$response.body#/data/id"}}
+    }
+    assert "links" not in paths["/things/{thing_id}"]["get"]["responses"]["200"]
+
+
+def test_an_update_that_changes_nothing_is_not_described_as_valid() -> None:
+    schema = SetCounter.model_json_schema()
+
+    assert schema["minProperties"] == 1
+    assert "default" not in schema["properties"]["value"]

@@ -291,9 +291,10 @@ async def test_a_long_address_is_refused(service: Service) -> None:
 
 async def test_very_many_query_parameters_are_refused(service: Service) -> None:
     path = READ + "".join(f"&p{number}=" for number in range(1_100))
+    request = f"GET {path} HTTP/1.1\r\nHost: orders\r\nConnection: close\r\n\r\n".encode()
 
     async with service.unharmed():
-        replies = await asyncio.gather(*(service.client.get(path) for _ in range(50)))
+        replies = await asyncio.gather(*(sent(service, request) for _ in range(50)))
 
     for reply in replies:
         assert len(refused(reply, 400, "request.invalid")["errors"]) == 100
