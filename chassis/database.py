@@ -100,6 +100,11 @@ class Database:
         self._running: set[asyncio.Task[Any]] = set()
 
     @property
+    def readers_wait_for_nobody(self) -> bool:
+        """Whether writers have a connection of their own, which each has to wait for."""
+        return self.readers is not self.writers
+
+    @property
     def engines(self) -> set[AsyncEngine]:
         """Those of readers, writers and probes; the first two may be one."""
         return {self.readers, self.writers, self.probes}

@@ -55,7 +55,7 @@ async def once(request: web.Request, work: Work, *, before: Before | None = None
 async def _run(request: web.Request, work: Work, before: Before | None, flight: Flight[Answer]) -> Answer:
     """Do the work, or find what it brought the first time."""
     keys, key = request.app[KEYS], request[KEY]
-    looked = before is not None or keys.flights.is_of_another(key)
+    looked = before is not None or keys.database.readers_wait_for_nobody or keys.flights.is_of_another(key)
     if looked and (kept := await keys.find(key)) is not None:
         return _given_before(keys, kept)
     if (refusal := await _refusal_of(before)) is not None:
@@ -83,7 +83,7 @@ async def _keyed(
     """The transaction: key, effect and answer."""
     keys, key = request.app[KEYS], request[KEY]
     with flight.claiming():
-        # A look in this transaction costs less than one of its own.
+        # Where it waits for nobody, a look in this transaction costs less than one of its own.
         if not looked and (kept := await keys.find_in(session, key)) is not None:
             return _given_before(keys, kept)
         await keys.claim(session, [key])

@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import dialects
 from chassis.database import DATABASE, Database
-from chassis.errors import PeerUnavailable
+from chassis.errors import KeyInProgress, PeerUnavailable
 from chassis.idempotency import KEYS
-from chassis.idempotency.flights import HELD_AFTER_SECONDS
+from chassis.idempotency import Key as IdempotencyKey
+from chassis.idempotency.flights import HELD_AFTER_SECONDS, Flights
 from tests.chassis.sample import FAILURES, GATE, Counter, Key, Settings, create_app, create_tables
 from tests.client import HOST, Client, Reply, Serve, refused
 from tests.databases import MakeSettings
@@ -206,6 +207,24 @@ async def test_who_goes_away_ends_no_work_and_harms_no_twin(make_settings: MakeS
     assert await _value(app) == 2
     assert len(app[KEYS].flights) == 0
     await runner.cleanup()
+
+
+async def test_what_has_not_begun_its_transaction_is_given_up_when_the_service_stops() -> None:
+    flights = Flights()
+    began = asyncio.Event()
+
+    async def work(_flight: object) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    asking = asyncio.create_task(flights.share(IdempotencyKey(b"scope", b"k-1", b"?"), work, 10))
+    await began.wait()
+
+    flights.close()
+
+    with pytest.raises(KeyInProgress):
+        await asking
+    assert len(flights) == 0
 
 
 class Elsewhere:
