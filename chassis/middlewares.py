@@ -43,7 +43,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PROBLEM = web.RequestKey("problem", Problem)
 SLOW_SECONDS = 1
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
-_EXPOSED = "ETag, Location, Retry-After, Idempotent-Replayed, X-Correlation-Id"
+_EXPOSED = "ETag, Location, Retry-After, WWW-Authenticate, Idempotent-Replayed, X-Correlation-Id"
 _ALLOWED = (
     "Authorization, Content-Type, Idempotency-Key, X-Idempotency-Key, If-Match, If-None-Match, Prefer, "
     "X-Correlation-Id, traceparent, tracestate, baggage"

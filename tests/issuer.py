@@ -26,6 +26,8 @@ class Issuer:
         self.url = ""
         self.keys: dict[str, PrivateKey] = {}
         self.asked = 0
+        self.headers: list[str] = []
+        """Names of the headers that came with the last question."""
         self.answer: web.Response | None = None
         """What is answered instead of the keys."""
         self.add("key-1")
@@ -61,8 +63,9 @@ class Issuer:
             **given,
         }
 
-    async def serve_keys(self, _request: web.Request) -> web.Response:
+    async def serve_keys(self, request: web.Request) -> web.Response:
         self.asked += 1
+        self.headers = [name.lower() for name in request.headers]
         if self.answer is not None:
             return web.Response(status=self.answer.status, body=self.answer.body)
         return web.Response(text=self.key_set(), content_type="application/json")

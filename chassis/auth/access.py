@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import aiohttp
 import structlog
 from aiohttp import web
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 
 from chassis.auth import principal
 from chassis.auth.bearer import Bearer
@@ -18,7 +20,6 @@ from chassis.auth.keys import KeyAddress, KeyFile, KeySource
 from chassis.auth.limits import Capacity, RateLimit
 from chassis.auth.service_tokens import SERVICE_TOKENS, ServiceTokens, bearer_token
 from chassis.auth.settings import is_address
-from chassis.client import traced_session
 from chassis.errors import FieldError, RequestInvalid
 from chassis.http import SETTINGS
 from chassis.settings import Settings
@@ -113,7 +114,9 @@ async def _keys(settings: Settings, stack: AsyncExitStack) -> KeySource:
     where = settings.oidc_jwks or ""
     if not is_address(where):
         return KeyFile(Path(where), settings.oidc_algorithms)
-    session = await stack.enter_async_context(traced_session())
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    # A provider is none of our services: it gets neither traces nor correlation ids.
+    AioHttpClientInstrumentor.uninstrument_session(session)
     keys = KeyAddress(session, where, settings.oidc_algorithms)
     stack.push_async_callback(keys.close)
     keys.refresh()  # before the first caller waits for it, and without waiting for it

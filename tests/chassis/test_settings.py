@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from chassis import settings
 from tests.chassis.sample import Settings
-from tests.processes import start
+from tests.processes import run, start
 
 OWN = {"DB_HOST": "db.example.com", "AUTH": "off", "SERVICE_TOKEN": "a secret of our own"}
 JWT = {
@@ -272,6 +272,15 @@ def test_a_provider_without_a_decision_to_use_it_is_no_open_door(
 
     assert set(said) == {"OIDC_ISSUER", "OIDC_AUDIENCE", "OIDC_JWKS"}
     assert all(wants.endswith("wants AUTH to be jwt") for wants in said.values())
+
+
+def test_a_process_on_a_real_database_without_a_decision_does_not_start() -> None:
+    ended = run("customers", "serve", DB_HOST="db.example.com", SERVICE_TOKEN="own")
+
+    first, second = ended.stderr.splitlines()
+    assert ended.returncode == 78
+    assert first == "customers cannot start: 1 bad setting(s) in the environment"
+    assert second.startswith("  AUTH: wants jwt (callers send access tokens, see OIDC_ISSUER) or off")
 
 
 @pytest.mark.parametrize("auth", ["on", "JWT", "oidc", "true"])

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from chassis.auth import keys
 from chassis.auth.access import ACCESS
+from chassis.client import traced_session
 from tests.chassis.sample import Settings, create_app
 from tests.client import Client, Reply, Serve, refused
 from tests.issuer import Issuer
@@ -61,6 +62,22 @@ async def test_the_keys_are_fetched_once(system: System) -> None:
         _let_in(await system.call())
 
     assert system.issuer.asked == 1
+
+
+async def test_an_issuer_is_told_nothing_of_the_request(
+    settings: Settings, issuer: Issuer, serve: Serve
+) -> None:
+    async with traced_session():  # as in a service that calls peers: from now on, sessions are traced
+        app = create_app(settings.model_copy(update=issuer.settings()))
+        system = System(app, await serve(app), issuer)
+    _let_in(await system.call())
+    issuer.add("key-2")
+    system.some_time_passes()
+
+    _let_in(await system.call())  # this request makes the service look for the key
+
+    assert issuer.asked == 2
+    assert {"traceparent", "baggage", "x-correlation-id", "authorization"} & set(issuer.headers) == set()
 
 
 async def test_many_who_come_first_wait_for_one_look(
