@@ -33,7 +33,7 @@ class Longer:
 @asynccontextmanager
 async def shop(folder: Path, database_urls: Mapping[str, str] | None = None) -> AsyncIterator[Stack]:
     """The three services with a customer and products whose ids are 1 to 5."""
-    given = {"SERVICE_TOKEN": TOKEN, "SYNCHRONIZE": "true"}
+    given = {"SERVICE_TOKEN": TOKEN, "SYNCHRONIZE": "true", "AUTH": "off"}
     async with stack(folder, database_urls=database_urls, environment=given) as services:
         async with aiohttp.ClientSession() as http:
             await load(http, services)
