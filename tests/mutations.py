@@ -36,6 +36,9 @@ HANDLERS = "tests/orders/test_handlers.py"
 IDEMPOTENCY = "tests/orders/test_idempotency.py"
 PREDECESSOR = "tests/e2e/test_predecessor.py"
 STOCK = "tests/orders/test_stock.py"
+DRIVER = "tests/orchestrator/test_driver.py"
+SAGAS = "tests/orchestrator/test_commands.py"
+SWEEPER = "tests/orchestrator/test_sweeper.py"
 CONNECTIONS = "tests/chassis/test_connections.py"
 HOSTILE = "tests/e2e/test_hostile.py"
 
@@ -147,7 +150,7 @@ MUTATIONS = (
     ),
     Mutation(
         "locks that scan the table for a thousand ids",
-        (Edit("chassis/dialects.py", "/*M! , in_predicate_conversion_threshold = 0 */", ""),),
+        (Edit("chassis/dialects.py", "in_predicate_conversion_threshold = 0, ", ""),),
         (STOCK,),
         "thousand",
     ),
@@ -201,12 +204,164 @@ MUTATIONS = (
         (
             Edit(
                 "chassis/dialects.py",
-                '_sqlite_engine(url, "BEGIN IMMEDIATE", ',
-                '_sqlite_engine(url, "BEGIN", ',
+                'begin = "BEGIN" if name in ("readers", "probes") else "BEGIN IMMEDIATE"',
+                'begin = "BEGIN"',
             ),
         ),
         (STOCK,),
         "sqlite",
+    ),
+    # --- sagas and their leases ------------------------------------------------------------------
+    Mutation(
+        "the former owner of a saga may still write",
+        (
+            Edit(
+                "orchestrator/commands.py",
+                '_SAGAS.c.lease_token == bindparam("of_token")',
+                '_SAGAS.c.lease_token >= bindparam("of_token")',
+            ),
+        ),
+        (SAGAS, DRIVER),
+        "lost",
+    ),
+    Mutation(
+        "a saga that is taken over keeps its token",
+        (
+            Edit(
+                "orchestrator/commands.py",
+                "lease_token=Saga.lease_token + 1,",
+                "lease_token=Saga.lease_token,",
+            ),
+            Edit("orchestrator/commands.py", "        saga.lease_token += 1\n", ""),
+        ),
+        (SAGAS, DRIVER),
+        "lost",
+    ),
+    Mutation(
+        "a saga is taken over while its owner works on it",
+        (
+            Edit(
+                "orchestrator/commands.py",
+                "Saga.id == saga_id, Saga.status.in_(UNFINISHED), Saga.lease_until <= dialects.now()",
+                "Saga.id == saga_id, Saga.status.in_(UNFINISHED)",
+            ),
+        ),
+        (SAGAS,),
+        "worked_on or taken_over_once",
+    ),
+    Mutation(
+        "the sweeper does not look at leases",
+        (
+            Edit(
+                "orchestrator/commands.py",
+                ", or_(Saga.resume_at <= dialects.now(), Saga.resume_at > too_late))",
+                ")",
+            ),
+        ),
+        (SAGAS, SWEEPER),
+        "worked_on or leaves_alone",
+    ),
+    Mutation(
+        "sweepers wait for one another",
+        (Edit("orchestrator/commands.py", ".with_for_update(skip_locked=True)", ".with_for_update()"),),
+        (SAGAS,),
+        "does_not_wait",
+    ),
+    Mutation(
+        "writing a saga does not renew its lease",
+        (Edit("orchestrator/commands.py", "lease=lease, pause=lease)", "lease=0, pause=0)"),),
+        (SAGAS,),
+        "renews",
+    ),
+    Mutation(
+        "a refused confirmation is not compensated",
+        (
+            Edit(
+                "orchestrator/models.py",
+                "Step.CONFIRM_ORDER: (Status.COMPENSATING, Step.CANCEL_ORDER),",
+                "Step.CONFIRM_ORDER: (Status.FAILED, None),",
+            ),
+        ),
+        (DRIVER, "tests/orchestrator/test_models.py"),
+        "compensat or canceled_before",
+    ),
+    Mutation(
+        "every attempt of a step has a key of its own",
+        (
+            Edit(
+                "orchestrator/models.py",
+                'return f"{self.id}:{step}:{refusals + 1}" if refusals else f"{self.id}:{step}"',
+                "return f\"{self.id}:{step}:{refusals}:{__import__('time').time_ns()}\"",
+            ),
+        ),
+        (DRIVER, "tests/orchestrator/test_models.py"),
+        "once or one_key",
+    ),
+    Mutation(
+        "a step that was refused is retried with the key of its refusal",
+        (
+            Edit(
+                "orchestrator/models.py",
+                'return f"{self.id}:{step}:{refusals + 1}" if refusals else f"{self.id}:{step}"',
+                'return f"{self.id}:{step}"',
+            ),
+        ),
+        (DRIVER, "tests/orchestrator/test_models.py"),
+        "retried",
+    ),
+    Mutation(
+        "the end of a saga keeps no answer",
+        (
+            Edit(
+                "orchestrator/commands.py",
+                "    await keys.keep(session, saga.key_scope, saga.key_value, answer)\n",
+                "",
+            ),
+        ),
+        (SAGAS, DRIVER),
+        "answer",
+    ),
+    Mutation(
+        "a key starts a saga as often as it is sent",
+        (Edit("orchestrator/commands.py", "    await keys.claim(session, [key], saga.id)\n", ""),),
+        (SAGAS, "tests/orchestrator/test_desk.py"),
+        "key",
+    ),
+    Mutation(
+        "an order that is confirmed already is canceled for it",
+        (Edit("orchestrator/peers.py", "step == Step.CONFIRM_ORDER and _is_confirmed(answer)", "False"),),
+        (DRIVER,),
+        "confirmed_already",
+    ),
+    Mutation(
+        "a replica that stops keeps its leases",
+        (Edit("orchestrator/driver.py", "                await self._give_back(sagas)\n", ""),),
+        (DRIVER,),
+        "gives_the_sagas_back",
+    ),
+    Mutation(
+        "a transaction dies with the request that began it",
+        (Edit("chassis/database.py", "return await asyncio.shield(task)", "return await task"),),
+        ("tests/chassis/test_database.py",),
+        "goes_away",
+    ),
+    Mutation(
+        "a transaction that stands still keeps its locks",
+        (Edit("chassis/dialects.py", "{ceil(idle_timeout)}", "0"),),
+        ("tests/chassis/test_database.py",),
+        "stands_still",
+    ),
+    Mutation(
+        "production may fail on purpose",
+        (
+            Edit(
+                "chassis/settings.py",
+                'if value and info.data.get("environment") == "production":',
+                "if False:",
+            ),
+        ),
+        ("tests/chassis/test_failpoints.py",),
+        "production",
     ),
     Mutation(
         "keys are not UNIQUE",

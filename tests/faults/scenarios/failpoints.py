@@ -99,7 +99,6 @@ def _cases() -> Iterator[Case]:
 
 SHORT = (
     orchestrator.UNREAD[Step.CREATE_ORDER],
-    orchestrator.SAGA_ENDED,
     orchestrator.UNREAD[Step.CANCEL_ORDER],
     orders.COMMITTED["confirmed"],
 )
