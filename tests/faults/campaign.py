@@ -96,13 +96,14 @@ class Campaign:
         evidence = None
         try:
             async with asyncio.timeout(RUN_SECONDS):
-                await case.act(run)
+                try:
+                    await case.act(run)
+                except ScenarioFailed as failed:
+                    run.violated("the_case_happened", str(failed))
                 await run.world.heal()
                 run.healed_at = time()
                 evidence = await settled(run)
                 run.violations += violations(evidence)
-        except ScenarioFailed as failed:
-            run.violated("the_case_happened", str(failed))
         except TimeoutError:
             run.violated("the_run_ended", f"it hangs after {RUN_SECONDS} s")
         except Exception:  # noqa: BLE001 - whatever it is, the campaign is red and goes on

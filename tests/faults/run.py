@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
@@ -138,13 +138,19 @@ class Run:
     async def clients(
         self, many: int, body: dict[str, Any], *, at: Service | None = None
     ) -> "asyncio.Task[list[Call]]":
-        """Start clients with a job each; every other one goes away when it gets no answer."""
+        """Start clients with a job each.
 
-        async def client(number: int) -> Call:
-            send: Callable[..., Awaitable[Call]] = self.insist if number % 2 else self.ask
-            return await send(body, self.key(), at=at)
+        A third of them go away when they get no answer, a third repeat their request until they have
+        one, a third do both at once with the same key.
+        """
+
+        async def client(number: int) -> list[Call]:
+            key = self.key()
+            kinds = ((self.ask,), (self.insist,), (self.ask, self.insist))[number % 3]
+            return list(await asyncio.gather(*(send(body, key, at=at) for send in kinds)))
 
         async def all_of_them() -> list[Call]:
-            return list(await asyncio.gather(*(client(number) for number in range(many))))
+            calls = await asyncio.gather(*(client(number) for number in range(many)))
+            return [call for both in calls for call in both]
 
         return asyncio.create_task(all_of_them())

@@ -10,33 +10,32 @@ from orchestrator import failpoints as orchestrator
 from orchestrator.models import Step
 from orders import failpoints as orders
 from tests.faults.campaign import Case
-from tests.faults.rival import canceling
 from tests.faults.run import Run
 
 CLIENTS = 6
 SCENARIO = "failpoints"
 SLOW_CONFIRMATION = f"{orchestrator.BEFORE[Step.CONFIRM_ORDER].name}=wait(0.7)"
-"""Leaves time to cancel an order between its creation and its confirmation."""
+SHORT_RESERVATION = "0.3"
+"""Seconds: with the line above, an order expires before its confirmation, which is compensated then."""
 
 
 def kill(service: str, place: Failpoint, *, doomed: bool) -> Callable[[Run], Awaitable[None]]:
-    """Let the service die at this place; with `doomed`, orders are canceled before their confirmation."""
+    """Let the service die at this place; with `doomed`, orders expire before their confirmation."""
 
     async def act(run: Run) -> None:
-        target = getattr(run.world.services, service)
-        nth = run.random.randint(1, 4)
-        plan = [f"{place.name}=kill#{nth}"]
-        body = await run.world.basket()
-        if doomed and service == "orchestrator":
-            plan.append(SLOW_CONFIRMATION)
-        elif doomed:
-            await run.world.restart(run.world.services.orchestrator, FAILPOINTS=SLOW_CONFIRMATION)
-        await run.world.restart(target, FAILPOINTS=",".join(plan))
-        async with canceling(run.world, body, at_work=doomed):
-            clients = await run.clients(CLIENTS, body)
-            await run.died(target)
-            await run.world.heal()
-            await clients
+        world = run.world
+        plans = {"orchestrator": [SLOW_CONFIRMATION] if doomed else [], "orders": []}
+        plans[service].append(f"{place.name}=kill#{run.random.randint(1, 4)}")
+        body = await world.basket()
+        if doomed or plans["orders"]:
+            ttl = {"RESERVATION_TTL": SHORT_RESERVATION} if doomed else {}
+            await world.restart(world.services.orders, FAILPOINTS=",".join(plans["orders"]), **ttl)
+        if plans["orchestrator"]:
+            await world.restart(world.services.orchestrator, FAILPOINTS=",".join(plans["orchestrator"]))
+        clients = await run.clients(CLIENTS, body)
+        await run.died(getattr(world.services, service))
+        await world.heal()
+        await clients
 
     return act
 
