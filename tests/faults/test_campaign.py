@@ -13,9 +13,12 @@ import pytest
 import uvloop
 from rich.console import Console
 
+import orchestrator
+from chassis import migrations
 from dev.mariadb import Server, private_server
 from tests.faults import report
 from tests.faults.campaign import Campaign, Case
+from tests.faults.revisions import FOLDER
 from tests.faults.run import Run, ScenarioFailed
 from tests.faults.scenarios.all import CASES
 
@@ -45,6 +48,14 @@ def test_the_short_campaign_finds_nothing(server: Server, tmp_path: Path) -> Non
     assert {result.case for result in campaign.results} == set(SHORT)
     assert {case.scenario for case in SHORT} == {case.scenario for case in CASES}
     assert all(result.sagas and result.orders and result.recoveries for result in campaign.results)
+
+
+def test_every_revision_before_this_one_is_taken_up() -> None:
+    folder = Path(orchestrator.__file__).parent / "migrations" / "versions"
+    *before, head = sorted(file.name.partition("_")[0] for file in folder.glob("[0-9]*.py"))
+
+    assert head == migrations.head("orchestrator")
+    assert set(before) <= {file.stem for file in FOLDER.glob("*.sql")}
 
 
 async def lose_a_unit(run: Run) -> None:
