@@ -48,7 +48,10 @@ def stop(place: Failpoint | None) -> Callable[[Run], Awaitable[None]]:
         before = await _rows(run, sagas)
         first.resume()
         if place is not None:
-            await _until(lambda: len(_noticed(first)) > noticed_before, "the zombie did not go on")
+            try:
+                await _until(lambda: len(_noticed(first)) > noticed_before, "it never noticed that it is one")
+            except ScenarioFailed as failed:
+                run.violated(INVARIANT, str(failed))
         await clients
         for table, rows in (await _rows(run, sagas)).items():
             for old, new in zip(before[table], rows, strict=True):
