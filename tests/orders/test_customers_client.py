@@ -42,6 +42,7 @@ async def test_while_customers_is_down_no_order_is_made_but_those_there_are_can_
     problem = refused(reply, 503, "customers.unavailable")
     assert problem["retryable"] is True
     assert reply.headers["Retry-After"] == "2"
+    assert (await cut_off.client.admin.get("/readyz")).status == 200  # or the outage of one would spread
     assert (await cut_off.confirm(order_id)).status == 200
     assert await shop.count(Order) == 1
 
