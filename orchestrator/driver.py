@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
 
+import stamina
 import structlog
 from aiohttp import web
 from opentelemetry import context as otel_context
 
 from chassis import correlation
 from chassis.database import DATABASE, Database
-from chassis.errors import PeerProblem, Problem
+from chassis.errors import DatabaseUnavailable, PeerProblem, Problem
 from chassis.http import Answer
 from chassis.idempotency import KEYS, Key, Keys
 from chassis.telemetry import traces
@@ -232,9 +233,17 @@ class Driver:
         return outcome != "unavailable"
 
     async def _write(self, saga: Saga) -> Answer | None:
-        answer = await self._database.transact(
-            lambda session: commands.write_saga(session, saga, self._keys, self._lease)
-        )
+        """Write what the saga has become, again while the database is away and the lease may be ours.
+
+        The fence makes that safe: what a COMMIT of unknown outcome wrote is written once more.
+        """
+        async for attempt in stamina.retry_context(
+            on=DatabaseUnavailable, attempts=None, timeout=self._lease, wait_initial=0.1, wait_max=1
+        ):
+            with attempt:
+                answer = await self._database.transact(
+                    lambda session: commands.write_saga(session, saga, self._keys, self._lease)
+                )
         if saga.status not in UNFINISHED:
             SAGAS_ENDED.labels(saga.status).inc()
         return answer

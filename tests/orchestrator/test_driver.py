@@ -10,7 +10,10 @@ import pytest
 from aiohttp import web
 
 from orchestrator.answers import JOB_PATH
+from orchestrator.settings import Settings
 from tests.client import HOST
+from tests.databases import MakeSettings
+from tests.faults.proxy import NONE, Faults, proxy, to
 from tests.observed import LogLines, Sample
 from tests.orchestrator.shop import Replica, Shop, ended_by, not_ended
 from tests.orchestrator.wire import (
@@ -520,3 +523,31 @@ async def test_a_watch_that_fails_once_nobody_waits_is_no_failure(
     gc.collect()
 
     assert [line for line in log_lines() if line["level"] == "error"] == []
+
+
+@pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+async def test_a_saga_whose_database_was_away_goes_on_with_the_step_it_had_done(
+    shop: Shop, make_settings: MakeSettings
+) -> None:
+    url = make_settings(Settings).sqlalchemy_url
+    assert url.port is not None
+    async with proxy("database", to(url.port), seed=1) as link:
+        through = url.set(host=HOST, port=link.port).render_as_string(hide_password=False)
+        orchestrator = await shop.replica(database_url=through)
+        held = Held(done=True)
+        shop.to_orders.breaks("/create-order", held)
+        body = await shop.basket()
+        first = asyncio.create_task(orchestrator.job(body))
+        await held.arrived()
+
+        link.faults = Faults(reset=1)
+        held.let_go()
+        async with asyncio.timeout(30):
+            while link.struck < 3:  # noqa: ASYNC110 - there is no event for a second attempt to connect
+                await asyncio.sleep(0.01)
+        link.faults = NONE
+
+        assert (await first).status == 201
+        saga = await orchestrator.only_saga()
+        assert steps_of(saga)[1] == ("create_order", "done", 1, None)
+        assert saga["attempts"] == 1
