@@ -807,9 +807,9 @@ MUTATIONS = (
     ),
     Mutation(
         "half a body may take for ever",
-        (Edit("chassis/http.py", "asyncio.timeout(settings.body_timeout)", "asyncio.timeout(60)"),),
-        ("tests/chassis/test_errors.py",),
-        "in_time",
+        (Edit("chassis/http.py", "asyncio.timeout(settings.body_timeout)", "asyncio.timeout(3600)"),),
+        (HOSTILE,),
+        "half_sent_bodies",
     ),
     Mutation(
         "bodies of any size",

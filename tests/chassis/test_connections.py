@@ -14,6 +14,7 @@ HALF_A_BODY = (
     b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
 )
 WHOLE = b"GET / HTTP/1.1\r\nHost: sample\r\n\r\n"
+WAIT_SECONDS = 20
 ASSET = "/docs/swagger-ui-bundle.js"
 
 
@@ -21,7 +22,8 @@ ASSET = "/docs/swagger-ui-bundle.js"
 async def connection(client: Client) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection(HOST, client.port)
     try:
-        yield reader, writer
+        async with asyncio.timeout(WAIT_SECONDS):
+            yield reader, writer
     finally:
         writer.close()
 
@@ -162,8 +164,9 @@ async def test_a_connection_whose_answers_nobody_takes_is_cut_off(settings: Sett
     await asyncio.sleep(1)
     taken = 0
     try:
-        while received := len(await loop.sock_recv(taker, 65_536)):
-            taken += received
+        async with asyncio.timeout(WAIT_SECONDS):
+            while received := len(await loop.sock_recv(taker, 65_536)):
+                taken += received
     except ConnectionResetError:
         pass
     finally:
