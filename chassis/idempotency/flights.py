@@ -29,6 +29,7 @@ class Flight(Generic[T]):
     def __init__(self, work: "Callable[[Flight[T]], Awaitable[T]]") -> None:
         loop = asyncio.get_running_loop()
         self._held: asyncio.Future[None] = loop.create_future()
+        self._claimed: asyncio.Future[None] = loop.create_future()
         self.task: asyncio.Task[T] = loop.create_task(self._run(work))
 
     async def _run(self, work: "Callable[[Flight[T]], Awaitable[T]]") -> T:
@@ -36,16 +37,13 @@ class Flight(Generic[T]):
 
     @contextmanager
     def claiming(self) -> Iterator[None]:
-        """Around the insert of the key: if it takes long, the one who waits for it is a twin after all."""
-        timer = asyncio.get_running_loop().call_later(HELD_AFTER_SECONDS, self._hold)
+        """Around the insert of the key: while it takes long, the first one may be a twin after all."""
+        timer = asyncio.get_running_loop().call_later(HELD_AFTER_SECONDS, _set, self._held)
         try:
             yield
         finally:
             timer.cancel()
-
-    def _hold(self) -> None:
-        if not self._held.done():
-            self._held.set_result(None)
+        _set(self._claimed)
 
     async def end(self, patience: float, *, first: bool) -> T:
         """Wait for the end of the work; the first request waits for its own work as long as that takes.
@@ -54,14 +52,24 @@ class Flight(Generic[T]):
             KeyInProgress: it did not end within `patience` seconds.
 
         """
-        if first:
-            ends: set[asyncio.Future[Any]] = {self.task, self._held}
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if not self.task.done():
+        if not first:
             await asyncio.wait({self.task}, timeout=patience)
+        else:
+            await self._ended_or(self._held)
+            await self._ended_or(self._claimed, patience)
+            if self._claimed.done():  # its insert was only slow: nobody else has the key
+                await asyncio.wait({self.task})
         if not self.task.done() or self.task.cancelled():
             raise in_progress()
         return self.task.result()
+
+    async def _ended_or(self, event: "asyncio.Future[None]", patience: float | None = None) -> None:
+        await asyncio.wait({self.task, event}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _set(event: "asyncio.Future[None]") -> None:
+    if not event.done():
+        event.set_result(None)
 
 
 class Flights:

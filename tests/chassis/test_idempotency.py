@@ -12,7 +12,7 @@ from chassis.database import DATABASE, Database
 from chassis.errors import KeyInProgress, PeerUnavailable
 from chassis.idempotency import KEYS
 from chassis.idempotency import Key as IdempotencyKey
-from chassis.idempotency.flights import HELD_AFTER_SECONDS, Flights
+from chassis.idempotency.flights import HELD_AFTER_SECONDS, Flight, Flights
 from tests.chassis.sample import FAILURES, GATE, Counter, Key, Settings, create_app, create_tables
 from tests.client import HOST, Client, Reply, Serve, refused
 from tests.databases import MakeSettings
@@ -150,6 +150,24 @@ async def test_the_first_request_does_its_work_also_if_it_prefers_not_to_wait_fo
     app[GATE].set()
 
     assert ((await asking).status, await _value(app)) == (200, 2)
+
+
+async def test_a_first_request_whose_key_takes_long_to_insert_is_nobodys_twin() -> None:
+    flights, working = Flights(), asyncio.Event()
+
+    async def work(flight: Flight[str]) -> str:
+        with flight.claiming():
+            await asyncio.sleep(2 * HELD_AFTER_SECONDS)  # the database is busy
+        await working.wait()
+        return "done"
+
+    asking = asyncio.create_task(
+        flights.share(IdempotencyKey(b"s", b"k", b"f"), work, 5 * HELD_AFTER_SECONDS)
+    )
+    await asyncio.wait({asking}, timeout=8 * HELD_AFTER_SECONDS)
+    working.set()
+
+    assert await asking == ("done", False)
 
 
 async def test_a_twin_waits_no_longer_than_it_is_configured_to(
