@@ -64,7 +64,8 @@ class Flight(Generic[T]):
         return self.task.result()
 
     async def _ended_or(self, event: "asyncio.Future[None]", patience: float | None = None) -> None:
-        await asyncio.wait({self.task, event}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {self.task, event}
+        await asyncio.wait(ends, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _set(event: "asyncio.Future[None]") -> None:

@@ -20,6 +20,7 @@ from chassis.idempotency.keys import Key
 from chassis.telemetry.metrics import IDEMPOTENCY
 
 PROBLEMS = (KeyInvalid, KeyReused, KeyInProgress)
+PURGE_BATCH = 1000
 _REPLAYED = {"Idempotent-Replayed": "true"}
 _RESULTS = ("executed", "refused", "replayed", "reused", "in_progress")
 
@@ -140,13 +141,22 @@ class Keys:
         await session.execute(self._keep, {"of_scope": scope, "of_key": value, **answered})
 
     async def purge(self, days: float) -> int:
-        """Forget the keys that were completed more than `days` ago; unfinished ones stay."""
+        """Forget the keys that were completed more than `days` ago; unfinished ones stay.
 
-        async def work(session: AsyncSession) -> int:
-            old = self.table.completed_at < dialects.seconds_from_now(-days * 86_400)
-            return await changed(session, delete(self.table).where(old))
+        In batches, so that no transaction is long however many there are.
+        """
+        total = 0
+        while count := await self.database.transact(lambda session: self._purge_batch(session, days)):
+            total += count
+        return total
 
-        return await self.database.transact(work)
+    async def _purge_batch(self, session: AsyncSession, days: float) -> int:
+        completed_at = self.table.completed_at
+        old = completed_at < dialects.seconds_from_now(-days * 86_400)
+        # SQLite has no DELETE with a LIMIT: the batch ends with the moment of its last key.
+        oldest = select(completed_at).where(old).order_by(completed_at)
+        last = await session.scalar(oldest.offset(PURGE_BATCH - 1).limit(1))
+        return await changed(session, delete(self.table).where(old if last is None else completed_at <= last))
 
     def replayed(self, answer: Answer) -> Answer:
         """An answer that was given before, marked as such."""

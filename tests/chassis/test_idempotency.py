@@ -1,10 +1,11 @@
 import asyncio
+from functools import partial
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import dialects
@@ -394,3 +395,24 @@ async def test_a_key_is_never_logged(client: Client, log_lines: LogLines) -> Non
 
     assert len(log_lines()) == 2
     assert "k-of-a-caller" not in str(log_lines())
+
+
+async def test_keys_are_purged_in_batches(
+    app: web.Application, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.idempotency.table.PURGE_BATCH", 2)
+    for number in range(6):
+        await _count(client, f"k-{number}", by=1)
+
+    for number, days in enumerate((9, 8.5, 8, 7.5, 7.1, 6)):
+        completed = {"completed_at": dialects.seconds_from_now(-days * 86_400)}
+        its = update(Key).where(Key.key == f"k-{number}".encode()).values(completed)
+        await app[DATABASE].transact(partial(AsyncSession.execute, statement=its))
+
+    with statements_sent(app[DATABASE]) as sent:
+        purged = await app[KEYS].purge(7)
+
+    assert purged == 5
+    assert len([statement for statement in sent if statement.startswith("DELETE")]) >= 3
+    assert _replayed(await _count(client, "k-5", by=1))
+    assert not _replayed(await _count(client, "k-4", by=1))
