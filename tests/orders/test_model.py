@@ -145,6 +145,7 @@ EXPECTED = {
     "order.purchase_order_taken",
     "order.not_confirmable",
     "order.expired",
+    "order.cancel_window_closed",
     "resource.version_mismatch",
 }
 
@@ -293,6 +294,14 @@ class Callers(RuleBasedStateMachine):
     @rule(order=orders, number=st.integers(1, 1000))
     def confirm_order(self, order: int, number: int) -> None:
         self.call(Request("confirm_order", order, key=f"new-{number}"))
+
+    @rule(product=products, later=st.sampled_from([4 * MINUTE, 11 * MINUTE]))
+    def regret_an_order(self, product: int, later: int) -> None:
+        self.order(0, [(product, 1)], None, None)
+        ordered = max(self.model.orders, default=NOBODY)
+        self.call(Request("confirm_order", ordered, key=f"regretted-{ordered}"))
+        self.time_passes(later)
+        self.call(Request("cancel_order", ordered))
 
     @rule(order=orders, key=KEY)
     def confirm_order_with_a_known_key(self, order: int, key: str | None) -> None:
