@@ -16,7 +16,10 @@ log = structlog.get_logger(__name__)
 
 
 def every(seconds: float, name: str, work: Callable[[web.Application], Awaitable[object]]) -> Context:
-    """A context that calls `work(app)` about every `seconds`, each time in a trace of its own.
+    """A context that calls `work(app)` about every `seconds`.
+
+    A turn has a trace id for its log lines, but is not recorded: most find nothing to do. What is found
+    is worth a trace, see `traces.recorded`.
 
     A failure is logged and the next turn comes as usual; a problem that lasts is logged once. The
     interval varies by a fifth, so that replicas started together do not work at the same moments.
@@ -26,7 +29,7 @@ def every(seconds: float, name: str, work: Callable[[web.Application], Awaitable
     async def turn(app: web.Application) -> None:
         nonlocal lasting
         before, lasting = lasting, None
-        with traces.tracer.start_as_current_span(name):
+        with traces.unrecorded():
             try:
                 await work(app)
             except Problem as problem:

@@ -12,6 +12,8 @@ from opentelemetry.context import Context
 
 HEADER = "X-Correlation-Id"
 PATTERN = r"[A-Za-z0-9._:-]{1,128}"
+NO_TRACE = "0" * 32
+"""What stands for a trace id where there is no trace."""
 _BAGGAGE = "correlation_id"
 _VALID = re.compile(PATTERN)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Required, TypedDict, TypeVar, Unpack
 
 from aiohttp import hdrs, web
+from opentelemetry import trace
 from pydantic import BaseModel, TypeAdapter
 
 from chassis import database, http, idempotency
@@ -150,6 +151,7 @@ class Operation:
         arguments: dict[str, Any] = {
             name: http.parse_id(request, name, kind) for name, kind in self.path_ids.items()
         }
+        trace.get_current_span().set_attributes(arguments)
         if self.query is not None:
             arguments["query"] = http.parse_query(request, self.query)
         if self.body is not None:

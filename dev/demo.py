@@ -18,10 +18,11 @@ from rich.console import Console
 from dev import sample
 from dev.calls import Reply, UnexpectedReply
 from dev.counters import Counters, counters
-from dev.otlp import Span, receive_traces
+from dev.otlp import receive_traces
 from dev.scene import JOB, DemoFailed, Products, Scene, expect, money, table_of
 from dev.stack import ServiceFailed, run, stack, tail
-from dev.trace_tree import tree
+from orchestrator.story.spans import Span
+from orchestrator.story.tree import tree
 
 PROMPT_EXPORTS = {"OTEL_BSP_SCHEDULE_DELAY": "200"}  # milliseconds
 TRACE_SECONDS = 15

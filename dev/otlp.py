@@ -1,4 +1,4 @@
-"""A small receiver of traces (OTLP over HTTP) that shows a trace as a tree.
+"""A small receiver of traces (OTLP over HTTP).
 
 async with receive_traces() as traces:
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": traces.url}
@@ -7,49 +7,22 @@ async with receive_traces() as traces:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1 import trace_pb2
+
+from orchestrator.story.spans import Span, of_resources
 
 HOST = "127.0.0.1"
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 _PROTOBUF = "application/x-protobuf"
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A finished span; its times are nanoseconds since 1970."""
-
-    trace_id: str
-    span_id: str
-    parent_id: str
-    service: str
-    name: str
-    kind: str
-    start: int
-    end: int
-    failed: bool
-    attributes: dict[str, Any]
-
-    @property
-    def is_statement(self) -> bool:
-        """Whether it is one statement sent to a database."""
-        return "db.operation.name" in self.attributes
-
-    @property
-    def is_call(self) -> bool:
-        """Whether it is a call to another service."""
-        return self.kind == "CLIENT" and not self.is_statement
 
 
 @dataclass(slots=True)
@@ -103,36 +76,4 @@ async def receive_traces() -> AsyncIterator[Traces]:
 
 def decode(body: bytes) -> list[Span]:
     """The spans of an export request in protobuf."""
-    request = ExportTraceServiceRequest.FromString(body)
-    return [
-        _span(str(_attributes(resource.resource.attributes).get("service.name", "")), span)
-        for resource in request.resource_spans
-        for scope in resource.scope_spans
-        for span in scope.spans
-    ]
-
-
-def _span(service: str, span: trace_pb2.Span) -> Span:
-    return Span(
-        trace_id=span.trace_id.hex(),
-        span_id=span.span_id.hex(),
-        parent_id=span.parent_span_id.hex(),
-        service=service,
-        name=span.name,
-        kind=trace_pb2.Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
-        start=span.start_time_unix_nano,
-        end=span.end_time_unix_nano,
-        failed=span.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
-        attributes=_attributes(span.attributes),
-    )
-
-
-def _attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    return {pair.key: _value(pair.value) for pair in pairs}
-
-
-def _value(value: AnyValue) -> Any:  # noqa: ANN401 - whatever the attribute is
-    kind = value.WhichOneof("value")
-    if kind == "array_value":
-        return [_value(item) for item in value.array_value.values]
-    return None if kind is None else getattr(value, kind)
+    return of_resources(ExportTraceServiceRequest.FromString(body).resource_spans)

@@ -10,6 +10,7 @@ from functools import partial
 from time import monotonic
 
 from aiohttp import web
+from opentelemetry import trace
 
 from chassis import correlation, http
 from chassis.auth import principal
@@ -49,6 +50,7 @@ async def create_and_confirm(request: web.Request, body: CreateAndConfirmOrder) 
         ticket, is_anothers = await keys.flights.share(request[KEY], ticket_of, patience)
         if isinstance(ticket, Answer):
             return keys.replayed(ticket)
+        trace.get_current_span().set_attribute("saga_id", ticket.saga_id)
         if http.prefers_async(request):
             view = AcceptedView(correlation_id=correlation.current(), saga_id=ticket.saga_id)
             return Answer.of(view, 202, location=answers.saga_url(ticket.saga_id))

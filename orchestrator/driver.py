@@ -74,7 +74,7 @@ class Driver:
             lambda session: commands.start_saga(session, saga, self._keys, key, self._lease)
         )
         await failpoints.SAGA_COMMITTED()
-        self.launch(saga, detached=detached)
+        self.launch(saga, resumed=detached, detached=detached)
 
     async def take_over(self, saga_id: str) -> bool:
         """Drive a saga that is unfinished and that nobody works on; False if there is nothing to do."""
@@ -82,7 +82,7 @@ class Driver:
             lambda session: commands.take_over(session, saga_id, self._lease)
         )
         if saga is not None:
-            self.launch(saga, detached=False)
+            self.launch(saga, resumed=True, detached=False)
         return saga is not None
 
     def watch(self, saga_id: str) -> "asyncio.Task[None]":
@@ -121,7 +121,7 @@ class Driver:
         saga = await self._database.transact(
             lambda session: commands.retry_saga(session, saga_id, self._lease)
         )
-        self.launch(saga, detached=True)
+        self.launch(saga, resumed=True, detached=True)
         return saga
 
     async def sweep(self) -> None:
@@ -134,20 +134,20 @@ class Driver:
             if stale:
                 await failpoints.SWEEPER_LEASED()
             for saga in stale:
-                self.launch(saga, detached=True)
+                self.launch(saga, resumed=True, detached=True)
         async with self._database.read() as session:
             unfinished = await queries.unfinished(session)
         for status, found in unfinished.items():
             SAGAS.labels(status).set(found.count)
         SAGA_OLDEST.set(max(found.oldest for found in unfinished.values()))
 
-    def launch(self, saga: Saga, *, detached: bool) -> None:
+    def launch(self, saga: Saga, *, resumed: bool, detached: bool) -> None:
         """Drive a saga that is leased to this process.
 
-        Its spans continue the current trace or, if `detached`, a new one that is linked to the trace
-        in which the saga was started.
+        Its spans continue the current trace or, if `detached`, begin a new one. Those of a saga that is
+        `resumed` are linked to the trace in which it was started.
         """
-        drive = self._drive_detached(saga) if detached else self._drive(saga)
+        drive = self._resume(saga, detached=detached) if resumed else self._drive(saga)
         task = asyncio.create_task(drive, name=f"saga {saga.id}")
         self._tasks[saga.id] = task
         self._running[task] = saga
@@ -181,9 +181,13 @@ class Driver:
         except Problem as problem:
             log.warning("leases were not given back, they run out", error_code=problem.code)
 
-    async def _drive_detached(self, saga: Saga) -> Answer | None:
-        otel_context.attach(otel_context.Context())
-        with traces.tracer.start_as_current_span("saga resumed", links=traces.links_to(saga.traceparent)):
+    async def _resume(self, saga: Saga, *, detached: bool) -> Answer | None:
+        if detached:
+            otel_context.attach(otel_context.Context())
+        correlation.adopt(saga.correlation_id)
+        with traces.tracer.start_as_current_span(
+            "saga resumed", links=traces.links_to(saga.traceparent), attributes={"saga_id": saga.id}
+        ):
             return await self._drive(saga)
 
     async def _drive(self, saga: Saga) -> Answer | None:
@@ -213,7 +217,9 @@ class Driver:
     async def _take(self, saga: Saga, step: Step) -> bool:
         """Take one step and let the saga know what came of it; False if it has to be tried again later."""
         started_at, started = datetime.now(UTC), perf_counter()
-        attributes = {"saga_id": saga.id, "saga.step": step, "correlation_id": saga.correlation_id}
+        attributes: dict[str, str | int] = {"saga_id": saga.id, "saga.step": step}
+        if saga.order_id is not None:
+            attributes["order_id"] = saga.order_id
         with traces.tracer.start_as_current_span(f"saga {step}", attributes=attributes) as span:
             try:
                 result: Done | PeerRefusal | PeerProblem = await self._peers.take(step, saga)
@@ -221,6 +227,8 @@ class Driver:
                 result = problem
             outcome, code = _outcome(result), _code(result)
             span.set_attribute("saga.outcome", outcome)
+            if isinstance(result, Done) and step == Step.CREATE_ORDER:
+                span.set_attribute("order_id", result.snapshot["id"])
             log.info("saga step", saga_id=saga.id, saga_step=step, outcome=outcome, error_code=code)
         SAGA_STEP_DURATION.labels(step, outcome).observe(perf_counter() - started)
         saga.record(outcome, result.attempts, started_at, datetime.now(UTC), code)

@@ -6,7 +6,8 @@ from chassis import background
 from chassis.app import build_app
 from chassis.client import http_client
 from chassis.database import DATABASE
-from orders import commands, handlers, product_handlers
+from chassis.telemetry import traces
+from orders import commands, handlers, product_handlers, queries
 from orders.customers_client import customers_client
 from orders.models import IdempotencyKey
 from orders.settings import SETTINGS, Settings
@@ -32,4 +33,8 @@ def create_app(settings: Settings) -> web.Application:
 
 
 async def _expire(app: web.Application) -> None:
-    await commands.expire_all(app[DATABASE])
+    async with app[DATABASE].read() as session:
+        if not await queries.is_any_expired(session):
+            return
+    with traces.recorded("expire orders") as span:
+        span.set_attribute("orders.expired", await commands.expire_all(app[DATABASE]))

@@ -9,10 +9,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, exists, select
+from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chassis import correlation, dialects
+from chassis import correlation
 from chassis.auth import principal
 from chassis.database import Database, Lost, after_commit
 from chassis.errors import Problem
@@ -27,6 +27,7 @@ from orders.errors import (
 )
 from orders.metrics import count_expired
 from orders.models import Movement, Order, OrderItem, Product, Status
+from orders.queries import IS_EXPIRED
 from orders.rows import PurchaseOrders, find_purchase_orders, insert_orders, lock_orders, write_orders
 from orders.stock import Change, lock_products
 
@@ -140,7 +141,7 @@ async def expire_orders(session: AsyncSession, *, product_ids: Collection[int] |
     With `product_ids`, those that hold these products, waiting for the locks of others. Without, any
     that nobody else is working on.
     """
-    ids = select(Order.id).where(_EXPIRED).order_by(Order.expires_at).limit(EXPIRE_BATCH)
+    ids = select(Order.id).where(IS_EXPIRED).order_by(Order.expires_at).limit(EXPIRE_BATCH)
     ids = ids.with_for_update(skip_locked=True) if product_ids is None else ids.where(_holds(product_ids))
     found = (await session.scalars(ids)).all()
     if not found:
@@ -173,7 +174,7 @@ async def release_expired(session: AsyncSession, product_ids: Collection[int]) -
         Lost: there are such orders.
 
     """
-    expired = select(Order.id).where(_EXPIRED, _holds(product_ids)).limit(1)
+    expired = select(Order.id).where(IS_EXPIRED, _holds(product_ids)).limit(1)
     if await session.scalar(expired) is not None:
         raise Lost("repaired", repair=lambda repairing: expire_orders(repairing, product_ids=product_ids))
 
@@ -243,9 +244,6 @@ def _existing(orders: dict[int, Order], order_id: int) -> Order:
 
 def _listed(ids: list[int]) -> str:
     return ", ".join(map(str, ids[:20])) + (" …" if len(ids) > 20 else "")  # noqa: PLR2004 - enough to read
-
-
-_EXPIRED = and_(Order.status == Status.CREATED, Order.expires_at <= dialects.now())
 
 
 def _holds(product_ids: Collection[int]) -> ColumnElement[bool]:

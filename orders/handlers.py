@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from aiohttp import web
+from opentelemetry import trace
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import http
@@ -145,6 +146,7 @@ def _step(command: Command[T], item: T, outcome: str) -> Callable[[AsyncSession]
         if isinstance(decided, Problem):
             count_refusal(decided)
             return decided
+        trace.get_current_span().set_attribute("order_id", decided.id)
         after_commit(session, lambda: count_order(outcome, decided))
         view = One[OrderView](data=OrderView.model_validate(decided))
         if outcome == "created":

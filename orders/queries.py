@@ -6,10 +6,14 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 
+from chassis import dialects
 from chassis.dialects import contains
 from orders.errors import OrderNotFound, ProductNotFound
-from orders.models import Order, Product
+from orders.models import Order, Product, Status
 from orders.schemas import FindOrders, FindProducts
+
+IS_EXPIRED = and_(Order.status == Status.CREATED, Order.expires_at <= dialects.now())
+"""That an order waited too long for its confirmation."""
 
 
 async def get_order(session: AsyncSession, order_id: int) -> Order:
@@ -56,6 +60,11 @@ def _index_for(query: FindOrders) -> str:
     if query.customer_id is not None:
         return "ix_orders_customer"
     return "ix_orders_created" if query.status is None else "ix_orders_status"
+
+
+async def is_any_expired(session: AsyncSession) -> bool:
+    """Whether an order waited too long for its confirmation."""
+    return await session.scalar(select(Order.id).where(IS_EXPIRED).limit(1)) is not None
 
 
 async def get_product(session: AsyncSession, product_id: int) -> Product:

@@ -6,13 +6,25 @@ has a trace id for its logs and its answer.
 
 import asyncio
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.resources import (
+    SERVICE_INSTANCE_ID,
+    SERVICE_NAME,
+    SERVICE_VERSION,
+    OTELResourceDetector,
+    Resource,
+)
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import Link
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from chassis.telemetry.export import Processor
@@ -27,9 +39,10 @@ _EXPORT_TIMEOUT_SECONDS = 3
 
 def set_up(service: str, version: str) -> None:
     """Install the tracer provider of this process."""
+    instance = f"{socket.gethostname()}-{os.getpid()}"  # in a container every process has the number 1
     resource = Resource.create(
-        {SERVICE_NAME: service, SERVICE_VERSION: version, SERVICE_INSTANCE_ID: f"{service}-{os.getpid()}"}
-    )
+        {SERVICE_NAME: service, SERVICE_VERSION: version, SERVICE_INSTANCE_ID: instance}
+    ).merge(OTELResourceDetector().detect())  # the operator's word is the last one
     if any(os.environ.get(name) for name in _ENDPOINTS) and os.environ.get("OTEL_TRACES_EXPORTER") != "none":
         provider = TracerProvider(resource=resource)
         provider.add_span_processor(Processor(OTLPSpanExporter(timeout=_EXPORT_TIMEOUT_SECONDS)))
@@ -44,6 +57,29 @@ async def shut_down() -> None:
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         await asyncio.to_thread(provider.shutdown)
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Give what is inside a trace id for its log lines, but no trace: nothing of it is exported."""
+    ids = RandomIdGenerator()
+    span = NonRecordingSpan(SpanContext(ids.generate_trace_id(), ids.generate_span_id(), is_remote=False))
+    token = otel_context.attach(trace.set_span_in_context(span, Context()))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
+
+
+@contextmanager
+def recorded(name: str) -> Iterator[trace.Span]:
+    """A trace of its own, also inside `unrecorded`."""
+    token = otel_context.attach(Context())
+    try:
+        with tracer.start_as_current_span(name) as span:
+            yield span
+    finally:
+        otel_context.detach(token)
 
 
 def traceparent() -> str:

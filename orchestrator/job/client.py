@@ -93,9 +93,14 @@ class Orchestrator:
             correlation.adopt(order.content.correlation_id)
         with traces.tracer.start_as_current_span("job order", links=links) as span:
             result = await self._tried(order)
-            span.set_attributes(
-                {"job.line": order.line, "job.status": result.status, "job.attempts": result.attempts}
-            )
+            told: dict[str, str | int | None] = {
+                "job.line": order.line,
+                "job.status": result.status,
+                "job.attempts": result.attempts,
+                "saga_id": result.saga_id,
+                "order_id": result.order_id,
+            }
+            span.set_attributes({name: value for name, value in told.items() if value is not None})
             return result
 
     async def _tried(self, order: Order) -> Result:

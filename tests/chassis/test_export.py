@@ -40,7 +40,7 @@ def test_spans_that_were_sent_are_counted() -> None:
     processor = Processor(collector)
 
     end_spans(processor, ["a", "b", "c"])
-    processor.shutdown()  # type: ignore[no-untyped-call]  # as the package ships it
+    processor.shutdown()
 
     assert (collector.names, exported.moved) == (["a", "b", "c"], 3)
 
@@ -53,7 +53,7 @@ def test_spans_that_could_not_be_sent_are_counted(answer: SpanExportResult | Exc
     processor = Processor(collector)
 
     end_spans(processor, ["a", "b"])
-    processor.shutdown()  # type: ignore[no-untyped-call]  # as the package ships it
+    processor.shutdown()
 
     assert (failed.moved, exported.moved) == (2, 0)
 
@@ -71,7 +71,7 @@ def test_spans_that_find_the_queue_full_are_counted_and_hold_nobody_up(
     assert collector.asked.wait(60)  # and does not answer: these two have left the queue
     end_spans(processor, ["3", "4", "5", "6", "7", "8"])
     collector.open.set()
-    processor.shutdown()  # type: ignore[no-untyped-call]  # as the package ships it
+    processor.shutdown()
 
     assert (dropped.moved, exported.moved) == (2, 6)
     assert collector.names == ["1", "2", "5", "6", "7", "8"]

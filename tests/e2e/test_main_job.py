@@ -17,9 +17,10 @@ import customers.settings
 import orchestrator.settings
 import orders.settings
 from chassis.database import Database
-from dev.otlp import Span, Traces, receive_traces
+from dev.otlp import Traces, receive_traces
 from dev.stack import Stack, stack
 from orchestrator.models import UNFINISHED
+from orchestrator.story.spans import Span
 from orders.reconcile import find_discrepancies
 from tests.client import Client, Reply
 from tests.databases import TOKEN, Databases, on_database

@@ -5,7 +5,7 @@ console.print(tree(traces.of(trace_id), console.width))
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from rich.table import Table
 from rich.text import Text
 
-from dev.otlp import Span
+from orchestrator.story.spans import Span
 
 _NOTED = ("http.response.status_code", "saga.outcome", "error.type")
 _SERVICE_WIDTH, _MS_WIDTH, _BAR_WIDTH = 12, 6, 20
@@ -26,6 +26,7 @@ class Row:
 
     guide: str
     spans: Sequence[Span]
+    continued_in: Sequence[str] = ()
 
     @property
     def label(self) -> str:
@@ -42,6 +43,8 @@ class Row:
         )
         if (resends := first.attributes.get("http.request.resend_count")) is not None:
             notes.append(f"repetition {resends}")
+        notes += [f"· linked to trace {trace_id}" for trace_id, _ in first.links]
+        notes += [f"· continued in trace {trace_id}" for trace_id in self.continued_in]
         return " ".join((name, *notes))
 
     @property
@@ -50,22 +53,34 @@ class Row:
         return any(span.failed for span in self.spans)
 
 
-def rows(spans: Sequence[Span]) -> Iterator[Row]:
-    """The lines of the tree. A span whose parent is not among `spans` is a root."""
+def rows(spans: Sequence[Span], others: Iterable[Span] = ()) -> Iterator[Row]:
+    """The lines of the tree. A span whose parent is not among `spans` is a root.
+
+    `others` are spans of other traces: those that are linked to this one continue it.
+    """
     known = {span.span_id for span in spans}
+    children: dict[str, list[Span]] = {}
+    for span in spans:
+        children.setdefault(span.parent_id, []).append(span)
+    continued: dict[str, list[str]] = {}
+    for other in others:
+        for _, span_id in other.links:
+            continued.setdefault(span_id, []).append(other.trace_id)
     for root in spans:
         if root.parent_id not in known:
-            yield Row("", [root])
-            yield from _below(root, spans, "")
+            yield Row("", [root], continued.get(root.span_id, ()))
+            yield from _below(root, children, continued, "")
 
 
-def _below(parent: Span, spans: Sequence[Span], indent: str) -> Iterator[Row]:
-    groups = _folded(span for span in spans if span.parent_id == parent.span_id)
+def _below(
+    parent: Span, children: Mapping[str, list[Span]], continued: Mapping[str, list[str]], indent: str
+) -> Iterator[Row]:
+    groups = _folded(children.get(parent.span_id, ()))
     for number, group in enumerate(groups, start=1):
         branch, beside = ("└─ ", "   ") if number == len(groups) else ("├─ ", "│  ")
-        yield Row(indent + branch, group)
+        yield Row(indent + branch, group, continued.get(group[0].span_id, ()))
         if not group[0].is_statement:
-            yield from _below(group[0], spans, indent + beside)
+            yield from _below(group[0], children, continued, indent + beside)
 
 
 def _folded(spans: Iterable[Span]) -> list[list[Span]]:
@@ -90,11 +105,14 @@ def _statements(spans: Sequence[Span]) -> Iterator[str]:
         yield f"{operation} {named}".strip()
 
 
-def tree(spans: Sequence[Span], width: int) -> Table:
-    """The trace as a tree, at most `width` characters wide, with durations and, if there is room, bars."""
+def tree(spans: Sequence[Span], width: int, others: Iterable[Span] = ()) -> Table:
+    """The trace as a tree, at most `width` characters wide, with durations and, if there is room, bars.
+
+    `others` are spans of other traces, which may continue this one.
+    """
     with_bars = width >= _WIDTH_FOR_BARS
-    others = _SERVICE_WIDTH + _MS_WIDTH + (_BAR_WIDTH if with_bars else 0) + 3
-    label_width = max(min(width, _MAX_WIDTH) - others, 20)
+    fixed = _SERVICE_WIDTH + _MS_WIDTH + (_BAR_WIDTH if with_bars else 0) + 3
+    label_width = max(min(width, _MAX_WIDTH) - fixed, 20)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("span", no_wrap=True, width=label_width)
     table.add_column("service", no_wrap=True, width=_SERVICE_WIDTH)
@@ -102,7 +120,7 @@ def tree(spans: Sequence[Span], width: int) -> Table:
     if with_bars:
         table.add_column("start … end", no_wrap=True, width=_BAR_WIDTH)
     first, last = min(span.start for span in spans), max(span.end for span in spans)
-    for row in rows(spans):
+    for row in rows(spans, others):
         start, end = row.spans[0].start, row.spans[-1].end
         style = "red" if row.failed else "dim" if row.spans[0].is_statement else "default"
         table.add_row(

@@ -3,8 +3,8 @@ from typing import Any
 
 from rich.console import Console
 
-from dev.otlp import Span
-from dev.trace_tree import rows, tree
+from orchestrator.story.spans import Span
+from orchestrator.story.tree import rows, tree
 
 
 def span(span_id: str, parent_id: str, name: str, **changes: Any) -> Span:
