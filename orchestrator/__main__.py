@@ -18,9 +18,11 @@ from orchestrator.job.command import job
 from orchestrator.models import Saga, Status
 from orchestrator.schemas import FindSagas
 from orchestrator.settings import Settings
+from orchestrator.story.command import trace
 
 cli = build_cli(Settings, create_app, DESCRIPTION)
 cli.command()(job)
+cli.command()(trace)
 
 
 @cli.command()

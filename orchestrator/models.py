@@ -74,6 +74,8 @@ class Saga(Base):
         Index("ix_sagas_created", "created_at", "id"),
         Index("ix_sagas_status", "status", "created_at", "id"),
         Index("ix_sagas_resume", "status", "resume_at"),
+        Index("ix_sagas_correlation", "correlation_id", "created_at", "id"),
+        Index("ix_sagas_traceparent", "traceparent"),
     )
 
     id: Mapped[str] = mapped_column(dialects.exact_text(32), primary_key=True)
@@ -112,6 +114,11 @@ class Saga(Base):
     def order_id(self) -> int | None:
         """The order, once there is one."""
         return self.order["id"] if self.order else None
+
+    @property
+    def trace_id(self) -> str:
+        """The trace that the saga was started in; empty if there was none."""
+        return self.traceparent.split("-")[1] if self.traceparent else ""
 
     def key(self, step: Step) -> str:
         """The idempotency key of a step: the same whoever takes it, however often.

@@ -46,6 +46,12 @@ async def find_sagas(session: AsyncSession, query: FindSagas) -> Sequence[Saga]:
         statement = statement.where(Saga.created_at <= created_at, earlier)
     if query.status is not None:
         statement = statement.where(Saga.status == query.status)
+    if query.correlation_id is not None:
+        statement = statement.where(Saga.correlation_id == query.correlation_id)
+    if query.trace_id is not None:
+        # A range and no LIKE: SQLite finds no index for one.
+        first = f"00-{query.trace_id}-"
+        statement = statement.where(Saga.traceparent.between(first, first + "~"))
     return (await session.scalars(statement)).all()
 
 

@@ -140,3 +140,9 @@ class FindSagas(PageQuery):
     position_type: ClassVar[TypeAdapter[Any]] = TypeAdapter(tuple[datetime, SagaId])
 
     status: Annotated[Status | None, Field(description="only sagas in this state")] = None
+    correlation_id: Annotated[
+        CorrelationId | None, Field(description="only sagas started with this correlation id")
+    ] = None
+    trace_id: Annotated[
+        str | None, Field(pattern="^[0-9a-f]{32}$", description="only sagas started in this trace")
+    ] = None

@@ -35,7 +35,16 @@ from orders.errors import (
 from orders.failpoints import COMMITTED
 from orders.metrics import count_order, count_refusal
 from orders.models import Order
-from orders.schemas import CancelOrder, ConfirmOrder, CreateOrder, FindOrders, OrderDetail, OrderView
+from orders.schemas import (
+    CancelOrder,
+    ConfirmOrder,
+    CreateOrder,
+    FindMovements,
+    FindOrders,
+    MovementView,
+    OrderDetail,
+    OrderView,
+)
 from orders.settings import SETTINGS
 
 T = TypeVar("T")
@@ -114,7 +123,7 @@ async def cancel_order(request: web.Request, order_id: Id, body: CancelOrder) ->
     return answer
 
 
-@routes.get(f"{PREFIX}/find-all", scope="orders:read", answers={200: Page[OrderView]})
+@routes.get(f"{PREFIX}/find-all", scope="orders:read", peers=True, answers={200: Page[OrderView]})
 async def find_orders(request: web.Request, query: FindOrders) -> Answer:
     """List orders, newest first."""
     async with request.app[DATABASE].read() as session:
@@ -127,6 +136,7 @@ async def find_orders(request: web.Request, query: FindOrders) -> Answer:
 @routes.get(
     f"{PREFIX}/find-one/{{order_id}}",
     scope="orders:read",
+    peers=True,
     answers={200: One[OrderDetail]},
     refuses=(OrderNotFound,),
 )
@@ -136,6 +146,20 @@ async def get_order(request: web.Request, order_id: Id) -> Answer:
         order = await queries.get_order(session, order_id)
     view = One[OrderDetail](data=OrderDetail.model_validate(order))
     return http.not_modified(request, Answer.of(view, version=order.version))
+
+
+@routes.get(
+    f"{PREFIX}/{{order_id}}/movements",
+    scope="orders:read",
+    peers=True,
+    answers={200: Page[MovementView]},
+    refuses=(OrderNotFound,),
+)
+async def find_movements(request: web.Request, order_id: Id, query: FindMovements) -> Answer:
+    """List the lines of the ledger that an order made, newest first."""
+    async with request.app[DATABASE].read() as session:
+        rows = await queries.find_movements(session, order_id, query)
+    return Answer.of(Page.of(rows, query, MovementView.model_validate, lambda movement: (movement.id,)))
 
 
 def _step(command: Command[T], item: T, outcome: str) -> Callable[[AsyncSession], Awaitable[Outcome]]:

@@ -125,6 +125,10 @@ class Product(Base):
         return delta
 
 
+ORDER_NUMBER = r"^ORD-(?:[0-9]{8}|[1-9][0-9]{8,17})$"
+"""What an order number looks like."""
+
+
 class Order(Base):
     """An order; its items are snapshots of what the products were when it was created.
 
@@ -137,6 +141,7 @@ class Order(Base):
         Index("ix_orders_created", "created_at", "id"),
         Index("ix_orders_status", "status", "created_at", "id"),
         Index("ix_orders_customer", "customer_id", "created_at", "id"),
+        Index("ix_orders_correlation", "correlation_id", "created_at", "id"),
         Index("ix_orders_expiry", "status", "expires_at"),
     )
 
@@ -160,6 +165,11 @@ class Order(Base):
     def order_number(self) -> str:
         """What people call the order; its id in another form, so it needs no column and no counter."""
         return f"ORD-{self.id:08d}"
+
+    @staticmethod
+    def id_of(order_number: str) -> int:
+        """The id of the order with this number; see ORDER_NUMBER."""
+        return int(order_number.removeprefix("ORD-"))
 
     def is_expired(self, now: datetime) -> bool:
         """Whether the order waited too long for its confirmation."""

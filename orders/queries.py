@@ -9,8 +9,8 @@ from sqlalchemy.orm import selectinload
 from chassis import dialects
 from chassis.dialects import contains
 from orders.errors import OrderNotFound, ProductNotFound
-from orders.models import Order, Product, Status
-from orders.schemas import FindOrders, FindProducts
+from orders.models import Order, Product, Status, StockMovement
+from orders.schemas import FindMovements, FindOrders, FindProducts
 
 IS_EXPIRED = and_(Order.status == Status.CREATED, Order.expires_at <= dialects.now())
 """That an order waited too long for its confirmation."""
@@ -31,6 +31,25 @@ async def get_order(session: AsyncSession, order_id: int) -> Order:
     return order
 
 
+async def find_movements(
+    session: AsyncSession, order_id: int, query: FindMovements
+) -> Sequence[StockMovement]:
+    """Up to `limit` + 1 lines of the ledger that an order made, newest first.
+
+    Raises:
+        OrderNotFound: there is none with this id.
+
+    """
+    statement = select(StockMovement).where(StockMovement.order_id == order_id)
+    statement = statement.order_by(StockMovement.id.desc()).limit(query.limit + 1)
+    if (after := query.position()) is not None:
+        statement = statement.where(StockMovement.id < after[0])
+    found = (await session.scalars(statement)).all()
+    if not found and await session.scalar(select(Order.id).where(Order.id == order_id)) is None:
+        raise OrderNotFound(f"There is no order {order_id}.")
+    return found
+
+
 async def find_orders(session: AsyncSession, query: FindOrders) -> Sequence[Order]:
     """Up to `limit` + 1 orders with their items, newest first."""
     statement = select(Order).options(selectinload(Order.items)).limit(query.limit + 1)
@@ -48,6 +67,10 @@ async def find_orders(session: AsyncSession, query: FindOrders) -> Sequence[Orde
         statement = statement.where(Order.status == query.status)
     if query.customer_id is not None:
         statement = statement.where(Order.customer_id == query.customer_id)
+    if query.correlation_id is not None:
+        statement = statement.where(Order.correlation_id == query.correlation_id)
+    if query.order_number is not None:
+        statement = statement.where(Order.id == Order.id_of(query.order_number))
     if query.from_ is not None:
         statement = statement.where(Order.created_at >= query.from_)
     if query.to is not None:
@@ -57,6 +80,10 @@ async def find_orders(session: AsyncSession, query: FindOrders) -> Sequence[Orde
 
 def _index_for(query: FindOrders) -> str:
     """The index that has the rows of the list side by side and in its order."""
+    if query.order_number is not None:
+        return "PRIMARY"
+    if query.correlation_id is not None:
+        return "ix_orders_correlation"
     if query.customer_id is not None:
         return "ix_orders_customer"
     return "ix_orders_created" if query.status is None else "ix_orders_status"

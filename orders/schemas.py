@@ -5,10 +5,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, TypeAdapter, WithJsonSchema
 
+from chassis import correlation
 from chassis.http import Id, Principal, Schema, Timestamp, Update, View
 from chassis.idempotency import Keyed
 from chassis.pagination import PageQuery
-from orders.models import MAX_STOCK, Status
+from orders.models import MAX_STOCK, ORDER_NUMBER, Movement, Status
 
 MAX_ITEMS = 200
 MAX_QTY = 1_000_000
@@ -172,6 +173,13 @@ class FindOrders(PageQuery):
 
     status: Annotated[Status | None, Field(description="only orders in this state")] = None
     customer_id: Annotated[Id | None, Field(description="only orders of this customer")] = None
+    correlation_id: Annotated[
+        str | None,
+        Field(pattern=f"^{correlation.PATTERN}$", description="only orders made with this correlation id"),
+    ] = None
+    order_number: Annotated[
+        str | None, Field(pattern=ORDER_NUMBER, description="only the order with this number")
+    ] = None
     from_: Annotated[
         datetime | None,
         BeforeValidator(_start),
@@ -231,3 +239,19 @@ class OrderDetail(OrderView):
     """An order and the steps that brought it here."""
 
     history: list[EventView]
+
+
+class FindMovements(PageQuery):
+    """Where to go on."""
+
+
+class MovementView(View):
+    """A line of the ledger: by how much an order changed what a product has and what of it is held."""
+
+    product_id: Id
+    kind: Movement
+    stock_delta: Annotated[int, Field(examples=[-2])]
+    reserved_delta: Annotated[int, Field(examples=[-2])]
+    reason: str | None
+    correlation_id: Annotated[str, Field(examples=["req-456"])]
+    at: Timestamp

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf import json_format
+from google.protobuf import json_format  # type: ignore[import-untyped]  # the package ships no types
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -64,6 +64,8 @@ def of_json(text: str) -> list[Span]:
     """
     try:
         documents = [json.loads(text)]
+    except RecursionError:
+        raise NotOtlp("it is nested too deeply") from None
     except ValueError:
         documents = list(_lines(text))
     return [span for document in documents for span in _of_document(document)]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
@@ -56,6 +57,17 @@ def test_statements_in_a_row_are_one_line_and_calls_name_their_path() -> None:
 
 def test_a_span_whose_parent_is_unknown_is_a_root() -> None:
     assert [row.guide for row in rows(TRACE[-1:])] == [""]
+
+
+def test_links_lead_to_the_trace_before_and_to_the_one_after() -> None:
+    first = span("1", "", "saga confirm_order")
+    resumed = replace(span("2", "", "saga resumed"), trace_id="later", links=(("trace", "1"),))
+
+    before = [row.label for row in rows([first], [resumed])]
+    after = [row.label for row in rows([resumed], [first])]
+
+    assert before == ["saga confirm_order · continued in trace later"]
+    assert after == ["saga resumed · linked to trace trace"]
 
 
 def test_a_long_line_is_wrapped_inside_the_tree() -> None:
