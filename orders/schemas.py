@@ -248,6 +248,7 @@ class FindMovements(PageQuery):
 class MovementView(View):
     """A line of the ledger: by how much an order changed what a product has and what of it is held."""
 
+    id: Id
     product_id: Id
     kind: Movement
     stock_delta: Annotated[int, Field(examples=[-2])]

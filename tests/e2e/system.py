@@ -29,6 +29,7 @@ IMPATIENT = {
     "PEER_DEADLINE": "1",
     "SAGA_LEASE": "2.5",
     "SWEEP_EVERY": "0.2",
+    "EXPIRE_EVERY": "0.2",
     "OTEL_BSP_SCHEDULE_DELAY": "100",
 }
 

@@ -3,29 +3,21 @@
 The processes are shared by the tests of this module; every test has a customer and a product of its own.
 """
 
+# ruff: noqa: F401, F811 - fixtures are imported, and found by their names
+
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import pytest
-import pytest_asyncio
-from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 
-import customers.settings
-import orchestrator.settings
-import orders.settings
 from chassis.database import Database
-from dev.otlp import Traces, receive_traces
-from dev.stack import Stack, stack
 from orchestrator.models import UNFINISHED
-from orchestrator.story.spans import Span
 from orders.reconcile import find_discrepancies
-from tests.client import Client, Reply
-from tests.databases import TOKEN, Databases, on_database
-from tests.orchestrator.shop import Catalog, Orchestrator, not_ended, until
-from tests.orchestrator.wire import Held, Wire, open_wire
+from tests.client import Reply
+from tests.e2e.system import System, backend, system, urls
+from tests.orchestrator.shop import Orchestrator, not_ended, until
+from tests.orchestrator.wire import Held
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

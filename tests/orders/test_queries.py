@@ -96,6 +96,37 @@ async def test_orders_are_listed_by_customer(shop: Shop, peer: Client) -> None:
     assert await listed(shop, customer_id=other) == [theirs]
 
 
+async def test_orders_are_listed_by_correlation_id_and_by_number(shop: Shop) -> None:
+    product_id = await shop.product()
+    named = {"X-Correlation-Id": "req-1"}
+    body = {"customer_id": shop.customer_id, "items": [{"product_id": product_id, "qty": 1}]}
+    mine = (await shop.post(f"{ORDERS}/create-order", body, headers=named)).json["data"]
+    await shop.created({product_id: 1})
+
+    assert await listed(shop, correlation_id="req-1") == [mine["id"]]
+    assert await listed(shop, correlation_id="req-2") == []
+    assert await listed(shop, order_number=mine["order_number"]) == [mine["id"]]
+    assert await listed(shop, order_number="ORD-99999999") == []
+
+
+async def test_the_ledger_of_an_order_is_listed_newest_first(shop: Shop) -> None:
+    desk, lamp = await shop.product(), await shop.product()
+    order_id = await shop.confirmed({desk: 1, lamp: 2})
+    await shop.created({desk: 1})
+
+    whole = (await shop.get(f"{ORDERS}/{order_id}/movements")).json["data"]
+    paged = [line async for page in pages(shop, f"{ORDERS}/{order_id}/movements", limit=3) for line in page]
+    missing = await shop.get(f"{ORDERS}/999/movements")
+
+    lines = [
+        (line["kind"], line["product_id"], line["stock_delta"], line["reserved_delta"]) for line in whole
+    ]
+    assert sorted(lines[:2]) == [("sale", desk, -1, -1), ("sale", lamp, -2, -2)]
+    assert sorted(lines[2:]) == [("reserve", desk, 0, 1), ("reserve", lamp, 0, 2)]
+    assert paged == [line["id"] for line in whole] == sorted(paged, reverse=True)
+    refused(missing, 404, "order.not_found")
+
+
 @pytest.fixture
 async def days(shop: Shop) -> dict[str, int]:
     """Orders at the edges of 31 January 2026, by name."""
@@ -159,6 +190,8 @@ async def test_filters_are_anded(shop: Shop, days: dict[str, int], peer: Client)
         ("limit=101", "query:limit"),
         ("limit=ten", "query:limit"),
         ("status=created", "query:status"),
+        ("correlation_id=no%20id", "query:correlation_id"),
+        ("order_number=ORD-1", "query:order_number"),
         ("customer_id=0", "query:customer_id"),
         ("from=yesterday", "query:from"),
         ("to=2026-02-30", "query:to"),
