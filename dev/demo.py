@@ -6,7 +6,6 @@ that is shown is checked; the exit code is 1 when one of them is not as it shoul
 
 import json
 import sys
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -22,7 +21,6 @@ from dev.otlp import receive_traces
 from dev.scene import JOB, DemoFailed, Products, Scene, expect, money, table_of
 from dev.stack import ServiceFailed, run, stack, tail
 from orchestrator.story.spans import Span
-from orchestrator.story.tree import tree
 
 PROMPT_EXPORTS = {"OTEL_BSP_SCHEDULE_DELAY": "200"}  # milliseconds
 TRACE_SECONDS = 15
@@ -81,8 +79,7 @@ class Demo(Scene):
         }
 
         first = await self.order(request, quantities, stock)
-        await self.saga(first.json["saga_id"])
-        await self.trace()
+        await self.story(first.json["saga_id"])
         stock = await self.stock(stock, quantities)
         await self.replay(request, first)
         await self.reuse(request)
@@ -123,35 +120,21 @@ class Demo(Scene):
         expect("the order's total", order["total_cents"], wanted)
         return reply
 
-    async def saga(self, saga_id: str) -> None:
-        """The saga's steps."""
-        self.title("Its saga: GET /orchestrator/sagas/{id}")
-        saga = (await self.get(f"{self.services.orchestrator.url}/orchestrator/sagas/{saga_id}"))["data"]
-        table = table_of("step", "outcome", "attempts>", "started", "took>")
-        for step in saga["steps"]:
-            start, end = (datetime.fromisoformat(step[name]) for name in ("started_at", "finished_at"))
-            table.add_row(
-                step["step"],
-                step["outcome"],
-                str(step["attempts"]),
-                f"{start:%H:%M:%S.%f}",
-                f"{(end - start).total_seconds() * 1000:.1f} ms",
-            )
-        self.console.print(table)
-        self.console.print(f"Saga {saga['id']} is [green]{saga['status']}[/]")
+    async def story(self, saga_id: str) -> None:
+        """What operators are told of it: the saga, the order, the ledger, the trace down to the commits."""
+        self.title(f"Its story: python -m orchestrator trace {CORRELATION_ID} --traces traces.json")
+        spans = await self.traces.complete(TRACE_ID, PARENT_ID, TRACE_SECONDS)
+        expect("that the trace is complete", spans != [], wanted=True)
+        file = self.services.folder / "traces.json"
+        self.traces.write(file)
+        told = await self.command(self.services.orchestrator, "trace", CORRELATION_ID, "--traces", str(file))
+        self.console.print(told.strip(), markup=False, soft_wrap=True)
 
+        saga = (await self.get(f"{self.services.orchestrator.url}/orchestrator/sagas/{saga_id}"))["data"]
         expect("the saga's status", saga["status"], "SUCCEEDED")
         steps = [(step["step"], step["outcome"]) for step in saga["steps"]]
         wanted = ["validate_customer", "create_order", "confirm_order"]
         expect("the saga's steps", steps, [(step, "done") for step in wanted])
-
-    async def trace(self) -> None:
-        """The trace through all services, down to the commits."""
-        self.title("Its trace, through three services down to the commits")
-        spans = await self.traces.complete(TRACE_ID, PARENT_ID, TRACE_SECONDS)
-        expect("that the trace is complete", spans != [], wanted=True)
-        self.console.print(tree(spans, self.console.width))
-
         expect(
             "the services in the trace", {span.service for span in spans}, {one.name for one in self.services}
         )

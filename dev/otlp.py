@@ -7,12 +7,17 @@ async with receive_traces() as traces:
 """
 
 import asyncio
+import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from aiohttp import web
+from google.protobuf import json_format  # type: ignore[import-untyped]  # the package ships no types
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -22,6 +27,7 @@ from orchestrator.story.spans import Span, of_resources
 
 HOST = "127.0.0.1"
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
+_IDS = ("traceId", "spanId", "parentSpanId")
 _PROTOBUF = "application/x-protobuf"
 
 
@@ -31,6 +37,7 @@ class Traces:
 
     url: str
     spans: list[Span] = field(default_factory=list)
+    requests: list[ExportTraceServiceRequest] = field(default_factory=list)
 
     def of(self, trace_id: str) -> list[Span]:
         """The spans of one trace by their start, each once even if it was exported twice."""
@@ -53,13 +60,26 @@ class Traces:
             await asyncio.sleep(0.05)
         return []
 
+    def write(self, file: Path) -> None:
+        """Write what was received as a collector does: OTLP JSON, a request a line."""
+        with file.open("w") as lines:
+            for request in self.requests:
+                document = json_format.MessageToDict(request)
+                for resource in document["resourceSpans"]:
+                    for scope in resource["scopeSpans"]:
+                        for span in scope["spans"]:
+                            _name_in_hexadecimal(span, *span.get("links", ()))
+                lines.write(json.dumps(document) + "\n")
+
 
 @asynccontextmanager
 async def receive_traces() -> AsyncIterator[Traces]:
     """Receive what is exported to a free port, until the block ends."""
 
     async def export(request: web.Request) -> web.Response:
-        traces.spans.extend(decode(await request.read()))
+        received = ExportTraceServiceRequest.FromString(await request.read())
+        traces.requests.append(received)
+        traces.spans.extend(of_resources(received.resource_spans))
         return web.Response(body=ExportTraceServiceResponse().SerializeToString(), content_type=_PROTOBUF)
 
     app = web.Application(client_max_size=MAX_REQUEST_BYTES)
@@ -74,6 +94,7 @@ async def receive_traces() -> AsyncIterator[Traces]:
         await runner.cleanup()
 
 
-def decode(body: bytes) -> list[Span]:
-    """The spans of an export request in protobuf."""
-    return of_resources(ExportTraceServiceRequest.FromString(body).resource_spans)
+def _name_in_hexadecimal(*found: dict[str, Any]) -> None:
+    """Write ids as OTLP has them; JSON of protobuf has base64."""
+    for each in found:
+        each.update({name: base64.b64decode(each[name]).hex() for name in _IDS if name in each})

@@ -12,7 +12,8 @@ from tests.e2e.leftovers import processes_of
 
 SHOWN = (
     "ORD-00000001 of ACME Corporation is CONFIRMED: 7,073.00 USD, correlation id req-456",
-    "is SUCCEEDED",
+    "SUCCEEDED",
+    "— → CREATED",
     "└─ POST /admin/orders/{order_id}/confirm 200",
     "CHAIR-ERGO      500     492      -8          0",
     "201, Idempotent-Replayed: true",
