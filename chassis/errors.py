@@ -74,7 +74,8 @@ class Problem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
             "retryable": self.retryable,
         }
         body.update(self.members)
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        # What a caller sent may be quoted, and a header or a path may hold what no UTF-8 can.
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 # --- the request itself -----------------------------------------------------------------------

@@ -42,6 +42,9 @@ from chassis.telemetry.metrics import HTTP_SERVER_ACTIVE, HTTP_SERVER_DURATION
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PROBLEM = web.RequestKey("problem", Problem)
 SLOW_SECONDS = 1
+MAX_TRACE_HEADER = 1024
+"""Characters; longer baggage takes OpenTelemetry's parser a quarter of a second."""
+_TRACE_HEADERS = tuple(propagate.get_global_textmap().fields)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 _EXPOSED = "ETag, Location, Retry-After, WWW-Authenticate, Idempotent-Replayed, X-Correlation-Id"
 _ALLOWED = (
@@ -57,12 +60,12 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "unmatched"
     method = request.method if request.method in _METHODS else "_OTHER"
-    context = propagate.extract(request.headers)
+    context = propagate.extract(_carrier(request))
     span = traces.tracer.start_span(
         f"{method} {route}",
         context=context,
         kind=SpanKind.SERVER,
-        attributes={"http.request.method": method, "http.route": route, "url.path": request.path},
+        attributes={"http.request.method": method, "http.route": route, "url.path": request.rel_url.raw_path},
     )
     context = trace.set_span_in_context(span, context)
     given = request.headers.get(correlation.HEADER, "")
@@ -97,6 +100,12 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             **({"error_code": code} if code else {}),
         )
         otel_context.detach(token)
+
+
+def _carrier(request: web.Request) -> dict[str, str]:
+    """The headers of a trace that are worth reading; a broken one is as good as none (W3C Trace Context)."""
+    given = ((name, request.headers.get(name, "")) for name in _TRACE_HEADERS)
+    return {name: value for name, value in given if value.isascii() and 0 < len(value) <= MAX_TRACE_HEADER}
 
 
 def _exemplar(span: Span) -> dict[str, str] | None:
@@ -188,8 +197,11 @@ def refusals_of_aiohttp(serve: Server) -> Server:
         try:
             return await serve(request)
         except web.HTTPException as error:
-            refuse = partial(problems, handler=partial(_raise, error))
-            return await observe(cast("web.Request", request), refuse)
+            refused = error
+        except UnicodeEncodeError:  # aiohttp quotes the expectation, and the header may hold any bytes
+            refused = web.HTTPExpectationFailed()
+        refuse = partial(problems, handler=partial(_raise, refused))
+        return await observe(cast("web.Request", request), refuse)
 
     return handle
 

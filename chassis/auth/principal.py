@@ -68,6 +68,6 @@ def parse(header: str) -> str:
     """
     principal = unquote(header, errors="strict")
     issuer, _, subject = principal.partition(" ")
-    if not re.fullmatch(rf"\S{{1,{MAX_PART}}}", issuer):
+    if not header.isascii() or not re.fullmatch(rf"\S{{1,{MAX_PART}}}", issuer):
         raise ValueError("no usable issuer")
     return named(issuer, subject)

@@ -109,7 +109,7 @@ class Flights:
 
     def _ended(self, key: Key) -> None:
         del self._flights[key]
-        if self._first[key.scope, key.value] == key:
+        if self._first.get((key.scope, key.value)) == key:
             del self._first[key.scope, key.value]
 
     def close(self) -> None:

@@ -66,6 +66,8 @@ def set_up(service: str, version: str, level: str, form: Literal["auto", "json",
     pools = "chassis.telemetry.pools"
     for chatty in ("asyncio", "aiosqlite", "alembic", "sqlalchemy", pools, "urllib3", "opentelemetry"):
         logging.getLogger(chatty).setLevel("WARNING")
+    for quoting in ("opentelemetry.baggage", "opentelemetry.trace"):
+        logging.getLogger(quoting).setLevel("ERROR")  # they quote headers that they cannot read
     logging.getLogger("asyncmy").setLevel("ERROR")  # it logs the server's notes on DDL as warnings
     structlog.configure(
         processors=[

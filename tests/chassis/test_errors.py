@@ -211,6 +211,26 @@ async def test_an_expectation_that_nobody_can_meet_is_refused(client: Client, pa
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        b"Accept", b"Authorization", b"baggage", b"Content-Encoding", b"Content-Type", b"Expect", b"Host",
+        b"Idempotency-Key", b"If-Match", b"If-None-Match", b"Origin", b"Prefer", b"traceparent",
+        b"tracestate", b"X-Correlation-Id", b"X-Principal",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("target", [b"POST /counters/1/count", b"GET /counters/1", b"GET /no\xffwhere?\xff"])
+async def test_bytes_that_are_no_text_are_no_failure_of_ours(
+    client: Client, target: bytes, name: bytes, log_lines: LogLines
+) -> None:
+    head = target + b" HTTP/1.1\r\n" + (b"" if name == b"Host" else b"Host: sample\r\n")
+
+    reply = await client.send(head + name + b": \xff\xe4 =\xff\r\nContent-Length: 2\r\n\r\n{}")
+
+    assert reply.status < 500 or reply.json["code"] == "db.schema_outdated"
+    assert "unhandled error" not in [line["event"] for line in log_lines()]
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         pytest.param(b"".join(b"X-%d: 1\r\n" % number for number in range(100)), id="too many"),

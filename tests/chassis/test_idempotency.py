@@ -171,6 +171,27 @@ async def test_a_first_request_whose_key_takes_long_to_insert_is_nobodys_twin() 
     assert await asking == ("done", False)
 
 
+async def test_requests_that_share_a_key_may_end_in_any_order() -> None:
+    flights, failures = Flights(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
+    ends = {name: asyncio.Event() for name in (b"first", b"other")}
+
+    async def run(name: bytes) -> None:
+        async def work(_flight: Flight[bool]) -> bool:
+            return await ends[name].wait()
+
+        await flights.share(IdempotencyKey(b"s", b"k", name), work, 60)
+
+    running = {name: asyncio.create_task(run(name)) for name in ends}
+    await asyncio.sleep(0)
+    for name, end in ends.items():
+        end.set()
+        await running[name]
+    await asyncio.sleep(0)
+
+    assert (failures, len(flights)) == ([], 0)
+
+
 async def test_a_twin_waits_no_longer_than_it_is_configured_to(
     make_settings: MakeSettings, serve: Serve
 ) -> None:

@@ -282,6 +282,30 @@ async def test_floods_of_headers_are_refused(service: Service, head: bytes) -> N
         refused(reply, 431, "request.headers_too_large")
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param(b"Authorization: Bearer x" + b" " * 8_000 + b"y", id="authorization"),
+        pytest.param(b"Content-Type: a/b;" + b"x=;" * 2_600, id="content type"),
+        pytest.param(b"baggage: a=b" + b" " * 8_000 + b"c", id="baggage"),
+        pytest.param(b"tracestate: a=b" + b" " * 8_000 + b"c", id="tracestate"),
+        pytest.param(b"Prefer: " + b"wait=" * 1_600, id="prefer"),
+        pytest.param(b"If-Match: " + b'"1' * 4_000, id="if-match"),
+    ],
+)
+async def test_headers_made_to_take_long_do_not(service: Service, header: bytes) -> None:
+    request = POST.replace(JSON, b"") + header + b"\r\n" + CLOSE + b"Content-Length: 2\r\n\r\n{}"
+
+    async with service.unharmed(), asyncio.timeout(WAIT_SECONDS):
+        replies = [
+            reply
+            for _ in range(10)
+            for reply in await asyncio.gather(*(sent(service, request) for _ in range(50)))
+        ]
+
+    assert {reply.status for reply in replies} <= {400, 415}
+
+
 async def test_a_long_address_is_refused(service: Service) -> None:
     async with service.unharmed():
         reply = await sent(service, b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: orders\r\n\r\n")
