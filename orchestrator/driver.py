@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
+from typing import TypeVar
 
 import stamina
 import structlog
@@ -18,8 +19,8 @@ from aiohttp import web
 from opentelemetry import context as otel_context
 
 from chassis import correlation
-from chassis.database import DATABASE, Database
-from chassis.errors import DatabaseUnavailable, PeerProblem, Problem
+from chassis.database import DATABASE, Database, Work
+from chassis.errors import DatabaseContended, DatabaseUnavailable, PeerProblem, PoolExhausted, Problem
 from chassis.http import Answer
 from chassis.idempotency import KEYS, Key, Keys
 from chassis.telemetry import traces
@@ -38,7 +39,10 @@ LAST_LOOK_SECONDS = 1.0
 """Between two looks at a saga that another replica drives; each pause is twice the one before."""
 MAX_DRIVEN = 200
 """Sagas driven by one process before its sweeper takes no more."""
+PASSING = (DatabaseUnavailable, DatabaseContended, PoolExhausted)
+"""Why a saga cannot be written now, but may be in a moment."""
 _OUTCOMES = ("done", "refused", "unavailable")
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 # From zero, or a rate never sees the first one of a kind.
@@ -241,17 +245,9 @@ class Driver:
         return outcome != "unavailable"
 
     async def _write(self, saga: Saga) -> Answer | None:
-        """Write what the saga has become, again while the database is away and the lease may be ours.
-
-        The fence makes that safe: what a COMMIT of unknown outcome wrote is written once more.
-        """
-        async for attempt in stamina.retry_context(
-            on=DatabaseUnavailable, attempts=None, timeout=self._lease, wait_initial=0.1, wait_max=1
-        ):
-            with attempt:
-                answer = await self._database.transact(
-                    lambda session: commands.write_saga(session, saga, self._keys, self._lease)
-                )
+        answer = await self._written(
+            lambda session: commands.write_saga(session, saga, self._keys, self._lease)
+        )
         if saga.status not in UNFINISHED:
             SAGAS_ENDED.labels(saga.status).inc()
         return answer
@@ -262,7 +258,19 @@ class Driver:
         log.warning(
             "saga pauses", saga_id=saga.id, saga_step=saga.step, attempt=saga.attempts, seconds=seconds
         )
-        await self._database.transact(lambda session: commands.postpone_saga(session, saga, seconds))
+        await self._written(lambda session: commands.postpone_saga(session, saga, seconds))
+
+    async def _written(self, write: Work[T]) -> T:
+        """Write what the saga has become, again while the database will not and the lease may be ours.
+
+        The fence makes that safe: what a COMMIT of unknown outcome wrote is written once more.
+        """
+        async for attempt in stamina.retry_context(
+            on=PASSING, attempts=None, timeout=self._lease, wait_initial=0.1, wait_max=1
+        ):
+            with attempt:
+                return await self._database.transact(write)
+        raise AssertionError("the loop above returns or raises")  # pragma: no cover - for the type checker
 
 
 def _outcome(result: Done | PeerRefusal | PeerProblem) -> str:

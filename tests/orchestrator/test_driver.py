@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from orchestrator.answers import JOB_PATH
 from orchestrator.settings import Settings
@@ -551,3 +553,33 @@ async def test_a_saga_whose_database_was_away_goes_on_with_the_step_it_had_done(
         saga = await orchestrator.only_saga()
         assert steps_of(saga)[1] == ("create_order", "done", 1, None)
         assert saga["attempts"] == 1
+
+
+async def test_a_saga_that_finds_the_pool_exhausted_goes_on_with_the_step_it_had_done(shop: Shop) -> None:
+    orchestrator = await shop.replica(db_pool_size=1, db_pool_timeout=0.2, saga_lease=60)
+    held = Held(done=True)
+    shop.to_orders.breaks("/create-order", held)
+    body = await shop.basket()
+    pool = str(orchestrator.database.writers.pool.logging_name)
+    exhausted = Sample("db_client_connection_timeouts_total", db_client_connection_pool_name=pool)
+    first = asyncio.create_task(orchestrator.job(body))
+    await held.arrived()
+
+    taken, done = asyncio.Event(), asyncio.Event()
+
+    async def hold(session: AsyncSession) -> None:
+        await session.execute(text("SELECT 1"))
+        taken.set()
+        await done.wait()
+
+    holding = asyncio.create_task(orchestrator.database.transact(hold))
+    await taken.wait()
+    held.let_go()
+    async with asyncio.timeout(30):
+        while exhausted.moved < 2:  # noqa: ASYNC110 - there is no event for one who waits in vain
+            await asyncio.sleep(0.01)
+    done.set()
+    await holding
+
+    assert (await first).status == 201
+    assert (await orchestrator.only_saga())["attempts"] == 1
