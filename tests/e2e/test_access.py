@@ -20,6 +20,9 @@ OF_PEERS = {
     "POST /admin/orders/create-order",
     "POST /admin/orders/{order_id}/confirm",
     "POST /admin/orders/{order_id}/cancel",
+    "GET /admin/orders/find-all",
+    "GET /admin/orders/find-one/{order_id}",
+    "GET /admin/orders/{order_id}/movements",
 }
 INTERNAL = {"GET /admin/customers/internal/customers/{customer_id}"}
 
