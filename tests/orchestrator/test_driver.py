@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from tests.orchestrator.wire import (
     Fault,
     Held,
     PassOn,
+    after,
     answers,
     breaks_off,
     cuts_the_answer,
@@ -29,21 +29,9 @@ from tests.orchestrator.wire import (
     never_answers,
 )
 
-BehindItsBack = Callable[[int], Awaitable[None]]
-
 
 def steps_of(saga: Any) -> list[tuple[str, str, int, str | None]]:
     return [(step["step"], step["outcome"], step["attempts"], step["code"]) for step in saga["steps"]]
-
-
-def after(act: BehindItsBack) -> Fault:
-    """Somebody acts on the order just before the call for it arrives."""
-
-    async def fault(request: web.Request, pass_on: PassOn) -> web.StreamResponse:
-        await act(int(request.path.split("/")[-2]))
-        return await pass_on()
-
-    return fault
 
 
 # --- a peer that fails and recovers -------------------------------------------------------------

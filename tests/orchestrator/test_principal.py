@@ -13,7 +13,7 @@ from tests.databases import TOKEN, MakeSettings
 from tests.issuer import ISSUER, Issuer
 from tests.observed import LogLines
 from tests.orchestrator.shop import Orchestrator, Replica, Shop, open_shop
-from tests.orchestrator.wire import loses_the_answer
+from tests.orchestrator.wire import after, loses_the_answer
 
 ALICE = f"{ISSUER} alice"
 ALL = " ".join(
@@ -107,6 +107,21 @@ async def test_a_step_that_is_done_twice_is_one_step_of_the_same_principal(
 
     assert reply.status == 201, reply.text
     assert len(await shop.all_orders()) == 1
+
+
+async def test_an_order_that_is_confirmed_already_is_not_canceled_for_it(
+    shop: Shop, replica: Replica, issuer: Issuer
+) -> None:
+    """The saga looks at the order with the service token; refused, it would never end."""
+    body = await shop.basket()
+    shop.to_orders.breaks("/confirm", after(shop.confirm))
+
+    reply = await _as(replica, issuer).job(body, "k-1")
+
+    assert reply.status == 201, reply.text
+    order_id = reply.json["data"]["order"]["id"]
+    assert await _history(shop, order_id) == [("CREATED", ALICE), ("CONFIRMED", f"{ISSUER} clerk")]
+    assert await shop.stock(body) == (8, 0)
 
 
 async def test_one_key_of_two_principals_makes_two_orders(

@@ -127,6 +127,16 @@ async def never_answers(_request: web.Request, _pass_on: PassOn) -> web.StreamRe
     raise AssertionError("unreachable")
 
 
+def after(act: Callable[[int], Awaitable[None]]) -> Fault:
+    """Somebody acts on the order just before the call for it arrives."""
+
+    async def fault(request: web.Request, pass_on: PassOn) -> web.StreamResponse:
+        await act(int(request.path.split("/")[-2]))
+        return await pass_on()
+
+    return fault
+
+
 class Held:
     """Calls that are held until they are let go.
 
