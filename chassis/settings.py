@@ -154,8 +154,8 @@ class Settings(BaseSettings):
         SecretStr(""),
         validate_default=True,
         description="bearer token of the internal operations, the same in all services; several are "
-        "comma-separated: the first one is sent, all are accepted. Required with MariaDB or MySQL, "
-        f"`{EMBEDDED_TOKEN}` on the embedded database",
+        "comma-separated: the first one is sent, all are accepted. Required with MariaDB or MySQL "
+        f"and with `AUTH=jwt`, `{EMBEDDED_TOKEN}` otherwise",
     )
     cors_origins: Annotated[list[str], NoDecode, BeforeValidator(_separated)] = Field(
         [], description="origins that browsers may call from, comma-separated, or `*`; default none"
@@ -214,6 +214,8 @@ class Settings(BaseSettings):
             return token
         if not _embedded(info):
             raise ValueError("wants a secret, the same in all services, when the database is a real one")
+        if info.data.get("auth") == "jwt":  # who knows the default could call in anybody's name
+            raise ValueError("wants a secret, the same in all services, when AUTH is jwt")
         return SecretStr(EMBEDDED_TOKEN)
 
     @field_validator("failpoints")

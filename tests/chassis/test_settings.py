@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ JWT = {
     "OIDC_ISSUER": "https://id.example.com/",
     "OIDC_AUDIENCE": "b2b-orders",
     "OIDC_JWKS": "https://id.example.com/jwks",
+    "SERVICE_TOKEN": "a secret of our own",
 }
 
 
@@ -205,7 +207,7 @@ def test_a_real_database_wants_a_decision_about_callers(
 def test_with_a_decision_any_database_will_do(
     monkeypatch: pytest.MonkeyPatch, where: dict[str, str], decision: dict[str, str]
 ) -> None:
-    _set(monkeypatch, **where, **decision)
+    _set(monkeypatch, **{**where, **decision})
 
     assert Settings().auth == decision["AUTH"]
 
@@ -232,6 +234,7 @@ def test_everything_that_is_wrong_about_the_provider_is_listed_at_once(
         "OIDC_JWKS",
         "OIDC_ALGORITHMS",
         "OIDC_LEEWAY",
+        "SERVICE_TOKEN",
     }
     assert said["OIDC_AUDIENCE"] == "wants a value when AUTH is jwt"
     assert said["OIDC_LEEWAY"] == "got '61', input should be less than or equal to 60"
@@ -248,6 +251,22 @@ def test_each_of_the_provider_is_required(
     _set(monkeypatch, **{**JWT, name: ""})
 
     assert _complaints(capsys) == {name: "wants a value when AUTH is jwt"}
+
+
+def test_with_access_tokens_the_service_token_that_everybody_knows_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """With it, anybody could call in the name of anybody."""
+    _set(monkeypatch, **{**JWT, "SERVICE_TOKEN": ""})
+
+    assert _complaints(capsys) == {
+        "SERVICE_TOKEN": "wants a secret, the same in all services, when AUTH is jwt"
+    }
+
+    file = tmp_path / "token"
+    file.write_text("a secret of our own")
+    _set(monkeypatch, SERVICE_TOKEN_FILE=str(file))
+    assert Settings().service_token.get_secret_value() == ""
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "none", "", ",", "rs256"])
