@@ -302,12 +302,14 @@ async def test_a_transaction_that_stands_still_gives_its_locks_back(database: Da
     engine = dialects.create_engine(database.url, "all", lock_timeout=1, idle_timeout=1)
     added = update(Counter).where(Counter.id == 1).values(value=Counter.value + 100)
 
-    async with engine.connect() as standing_still:
-        await standing_still.execute(added)
-        await database.transact(lambda session: _add(session, 1))
-        with pytest.raises(DBAPIError):
+    try:
+        async with engine.connect() as standing_still:
             await standing_still.execute(added)
-    await engine.dispose()
+            await database.transact(lambda session: _add(session, 1))
+            with pytest.raises(DBAPIError):
+                await standing_still.execute(added)
+    finally:
+        await engine.dispose()
 
     assert await _value(database, 1) == 1
 
