@@ -51,5 +51,6 @@ class WatchedFile(Generic[T]):
             return self._value
         value = self._parse(self._path.read_text())
         # The clock of files is coarse: what was written a moment ago may be written again unnoticed.
-        self._seen = seen if time.time() - status.st_mtime > SETTLED_SECONDS else None
+        # A time that is still to come is no moment ago: the clock was set back.
+        self._seen = seen if abs(time.time() - status.st_mtime) > SETTLED_SECONDS else None
         return value
