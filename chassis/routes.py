@@ -138,14 +138,12 @@ class Operation:
         if self.public:
             return (await self._answer(request)).response()
         access = request.app[ACCESS]
-        with access.capacity.entered():
-            name = (
-                await access.caller(request, self.scope, peers=self.peers)
-                if self.scope
-                else access.peer(request)
-            )
-            with principal.acting(name):
-                return (await self._answer(request)).response()
+        name = (
+            await access.caller(request, self.scope, peers=self.peers) if self.scope else access.peer(request)
+        )
+        # A stranger may have to wait for the provider's keys: not in the room of those who may call.
+        with access.capacity.entered(), principal.acting(name):
+            return (await self._answer(request)).response()
 
     async def _answer(self, request: web.Request) -> Answer:
         arguments: dict[str, Any] = {

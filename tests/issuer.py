@@ -1,5 +1,6 @@
 """A tiny OpenID provider: it serves the keys that it signs tokens with, and signs whatever it is told."""
 
+import asyncio
 import base64
 import json
 import time
@@ -30,6 +31,9 @@ class Issuer:
         """Names of the headers that came with the last question."""
         self.answer: web.Response | None = None
         """What is answered instead of the keys."""
+        self.answers = asyncio.Event()
+        """Cleared, it answers nothing until it is set again."""
+        self.answers.set()
         self.add("key-1")
 
     def add(self, kid: str, key: PrivateKey | None = None) -> None:
@@ -66,6 +70,7 @@ class Issuer:
     async def serve_keys(self, request: web.Request) -> web.Response:
         self.asked += 1
         self.headers = [name.lower() for name in request.headers]
+        await self.answers.wait()
         if self.answer is not None:
             return web.Response(status=self.answer.status, body=self.answer.body)
         return web.Response(text=self.key_set(), content_type="application/json")

@@ -85,8 +85,8 @@ _PRODUCT_LOCK = """    .order_by(Product.id)
 _LOCK_ORDERS = 'rows = (await session.execute(_LOCK, {"ids": sorted(order_ids)})).all()'
 _LOCK_PRODUCTS = 'rows = (await session.execute(_LOCK, {"ids": sorted(product_ids)})).all()'
 _JWT_OPTIONS = '"enforce_minimum_key_length": True'
-_ASKED_FIRST = """            name = (
-                await access.caller("""
+_ASKED_FIRST = """        name = (
+            await access.caller("""
 _LOOKED_UP = """await request.app[idempotency.KEYS].database.check()
 """
 
@@ -659,7 +659,7 @@ MUTATIONS = (
             Edit(
                 "chassis/routes.py",
                 _ASKED_FIRST,
-                f"            await request.read()\n            {_LOOKED_UP}{_ASKED_FIRST}",
+                f"        await request.read()\n        {_LOOKED_UP}{_ASKED_FIRST}",
             ),
         ),
         (f"{AUTH}/test_access.py",),

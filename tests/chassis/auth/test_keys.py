@@ -116,6 +116,29 @@ async def test_keys_that_are_not_known_are_not_looked_for_all_the_time(system: S
     assert system.issuer.asked == 1
 
 
+async def test_a_stranger_who_waits_for_the_keys_takes_no_room_from_those_who_may_call(
+    settings: Settings, issuer: Issuer, serve: Serve
+) -> None:
+    app = create_app(settings.model_copy(update=issuer.settings(max_requests=1)))
+    system = System(app, await serve(app), issuer)
+    _let_in(await system.call())
+    stranger = Issuer()
+    stranger.add("stranger")
+    system.some_time_passes()
+    issuer.answers.clear()
+
+    waiting = asyncio.create_task(system.send(stranger.token(SCOPE)))
+    async with asyncio.timeout(10):
+        while issuer.asked < 2:  # noqa: ASYNC110 - nothing else tells that it waits
+            await asyncio.sleep(0.01)
+    meanwhile = await system.call()
+    issuer.answers.set()
+    late = await waiting
+
+    _let_in(meanwhile)
+    refused(late, 401, "auth.token_invalid")
+
+
 async def test_a_key_that_was_withdrawn_counts_no_more(system: System) -> None:
     old = system.issuer.token(SCOPE)
     _let_in(await system.send(old))
