@@ -103,6 +103,19 @@ async def test_a_new_key_is_looked_for_when_a_token_names_it(system: System) -> 
     assert system.issuer.asked == 2
 
 
+async def test_a_token_that_came_before_its_key_could_be_looked_for_is_let_in_after_the_next_look(
+    system: System,
+) -> None:
+    _let_in(await system.call())
+    system.issuer.add("key-2")
+    token = system.issuer.token(SCOPE)
+
+    refused(await system.send(token), 401, "auth.token_invalid")
+    system.some_time_passes()
+
+    _let_in(await system.send(token))
+
+
 async def test_keys_that_are_not_known_are_not_looked_for_all_the_time(system: System) -> None:
     _let_in(await system.call())
     strangers = [Issuer() for _ in range(20)]
