@@ -367,7 +367,8 @@ async def migration_lock(connection: AsyncConnection, name: str, wait: int) -> A
 # --- errors -------------------------------------------------------------------------------------
 
 _DUPLICATE = 1062
-_LOST = {1213: "deadlock", 1205: "lock_timeout", 1020: "record_changed"}
+_LOCK_TIMEOUT = 1205
+_LOST = {1213: "deadlock", _LOCK_TIMEOUT: "lock_timeout", 1020: "record_changed"}
 
 
 def _mysql_code(error: DBAPIError) -> int | None:
@@ -385,6 +386,11 @@ def lost_against_others(error: DBAPIError) -> str | None:
     if type(error.orig).__module__.startswith("sqlite3"):
         return "lock_timeout" if "database is locked" in str(error.orig) else None
     return _LOST.get(_mysql_code(error) or 0)
+
+
+def is_row_locked(error: DBAPIError) -> bool:
+    """Whether another transaction kept a row locked for too long; SQLite only locks everything."""
+    return _mysql_code(error) == _LOCK_TIMEOUT
 
 
 def is_duplicate(error: DBAPIError) -> bool:

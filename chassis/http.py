@@ -274,7 +274,13 @@ def prefers_async(request: web.Request) -> bool:
     return re.search(r"\brespond-async\b", request.headers.get("Prefer", "")) is not None
 
 
-def preferred_wait(request: web.Request, longest: float) -> float:
-    """Seconds of `Prefer: wait=n` (RFC 7240), at most `longest`, which is also the default."""
+def stated_wait(request: web.Request) -> float | None:
+    """Seconds of `Prefer: wait=n` (RFC 7240); None if the client states none."""
     wait = re.search(r"\bwait=([0-9]{1,6})\b", request.headers.get("Prefer", ""))
-    return min(float(wait.group(1)), longest) if wait else longest
+    return float(wait.group(1)) if wait else None
+
+
+def preferred_wait(request: web.Request, longest: float) -> float:
+    """The same, at most `longest`, which is also the default."""
+    stated = stated_wait(request)
+    return longest if stated is None else min(stated, longest)

@@ -45,20 +45,33 @@ class Flight(Generic[T]):
             timer.cancel()
         _set(self._claimed)
 
-    async def end(self, patience: float, *, first: bool) -> T:
-        """Wait for the end of the work; the first request waits for its own work as long as that takes.
+    async def end(self, patience: float) -> T:
+        """Wait for the end of the work.
 
         Raises:
             KeyInProgress: it did not end within `patience` seconds.
 
         """
-        if not first:
-            await asyncio.wait({self.task}, timeout=patience)
-        else:
+        await asyncio.wait({self.task}, timeout=patience)
+        return self._result()
+
+    async def end_of_own(self, patience: float | None) -> T:
+        """Wait for the end of one's own work, as long as that takes.
+
+        With `patience`, only so many seconds while somebody else may have the key.
+
+        Raises:
+            KeyInProgress: nobody knows yet whether somebody else has.
+
+        """
+        if patience is not None:
             await self._ended_or(self._held)
             await self._ended_or(self._claimed, patience)
-            if self._claimed.done():  # its insert was only slow: nobody else has the key
-                await asyncio.wait({self.task})
+        if patience is None or self._claimed.done():
+            await asyncio.wait({self.task})
+        return self._result()
+
+    def _result(self) -> T:
         if not self.task.done() or self.task.cancelled():
             raise in_progress()
         return self.task.result()
@@ -91,21 +104,27 @@ class Flights:
         return self._first.get((key.scope, key.value), key) != key
 
     async def share(
-        self, key: Key, work: Callable[[Flight[T]], Awaitable[T]], patience: float
+        self,
+        key: Key,
+        work: Callable[[Flight[T]], Awaitable[T]],
+        patience: float,
+        stated: float | None = None,
     ) -> tuple[T, bool]:
         """Begin the work for this key, or attach to the one that runs; tell whether it was another's.
 
+        A twin waits for `patience` seconds. The first one waits for its work; if its client `stated` how
+        long, only so long while the key may be another's.
+
         Raises:
-            KeyInProgress: a twin waited for `patience` seconds.
+            KeyInProgress: the work did not end in that time, and is or may be another's.
 
         """
-        flight = self._flights.get(key)
-        first = flight is None
-        if flight is None:
-            flight = self._flights[key] = Flight(work)
-            self._first.setdefault((key.scope, key.value), key)
-            flight.task.add_done_callback(lambda _: self._ended(key))
-        return await flight.end(patience, first=first), not first
+        if (flight := self._flights.get(key)) is not None:
+            return await flight.end(patience), True
+        flight = self._flights[key] = Flight(work)
+        self._first.setdefault((key.scope, key.value), key)
+        flight.task.add_done_callback(lambda _: self._ended(key))
+        return await flight.end_of_own(stated), False
 
     def _ended(self, key: Key) -> None:
         del self._flights[key]

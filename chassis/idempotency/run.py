@@ -45,7 +45,7 @@ async def once(request: web.Request, work: Work, *, before: Before | None = None
     patience = http.preferred_wait(request, request.app[http.SETTINGS].join_timeout)
     run = partial(_run, request, work, before)
     try:
-        answer, is_anothers = await keys.flights.share(key, run, patience)
+        answer, is_anothers = await keys.flights.share(key, run, patience, http.stated_wait(request))
     except KeyInProgress:
         keys.count("in_progress")
         raise

@@ -127,7 +127,7 @@ class Keys:
                 raise KeyTaken from error
             raise
         except DBAPIError as error:
-            if dialects.lost_against_others(error) == "lock_timeout":
+            if dialects.is_row_locked(error):
                 raise KeyHeld from error
             raise
 

@@ -153,7 +153,8 @@ async def test_the_first_request_does_its_work_also_if_it_prefers_not_to_wait_fo
     assert ((await asking).status, await _value(app)) == (200, 2)
 
 
-async def test_a_first_request_whose_key_takes_long_to_insert_is_nobodys_twin() -> None:
+@pytest.mark.parametrize("stated", [None, 5 * HELD_AFTER_SECONDS])
+async def test_a_first_request_whose_key_takes_long_to_insert_is_nobodys_twin(stated: float | None) -> None:
     flights, working = Flights(), asyncio.Event()
 
     async def work(flight: Flight[str]) -> str:
@@ -163,7 +164,7 @@ async def test_a_first_request_whose_key_takes_long_to_insert_is_nobodys_twin() 
         return "done"
 
     asking = asyncio.create_task(
-        flights.share(IdempotencyKey(b"s", b"k", b"f"), work, 5 * HELD_AFTER_SECONDS)
+        flights.share(IdempotencyKey(b"s", b"k", b"f"), work, HELD_AFTER_SECONDS, stated)
     )
     await asyncio.wait({asking}, timeout=8 * HELD_AFTER_SECONDS)
     working.set()

@@ -23,6 +23,7 @@ from tests.orders.shop import ORDERS, Level, OpenShop, Shop
 PATIENT = {
     "db_pool_timeout": 60,
     "db_lock_timeout": 50,
+    "db_timeout": 60,
     "peer_timeout": 60,
     "peer_deadline": 60,
     "join_timeout": 60,
