@@ -4,8 +4,8 @@
     python -m tests.mutations lock merge  those whose name has one of these words
 
 Each mutation is applied to a copy of the tree, never to the tree itself, and the tests that ought to
-go red are run there. Prints a table; exits 1 if a mutation survived. It takes a while, so `make test`
-leaves it out.
+go red are run there. Prints a table; exits 1 if there is a mutation that no test failed for. It takes a
+while, so `make test` leaves it out.
 """
 
 import os
@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -72,6 +72,35 @@ class Mutation:
     def arguments(self) -> list[str]:
         """What to tell pytest."""
         return [*self.files, *(["-k", self.only] if self.only else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The tests that failed, and those whose fixtures did; as a text, what the table says of it.
+
+    Only a test that fails has caught anything: a fixture may break, and tests may hang, for any reason.
+    """
+
+    failed: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    timed_out_after: int | None = None
+    """Seconds."""
+
+    @property
+    def is_green(self) -> bool:
+        return self == Outcome()
+
+    def __str__(self) -> str:
+        if self.failed:
+            return _listed(self.failed)
+        if self.timed_out_after is not None:
+            return f"**timed out** after {self.timed_out_after} s"
+        return f"**error** before or after {_listed(self.errors)}" if self.errors else "**SURVIVED**"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(f"`{name}`" for name in names[:SHOWN]) + more
 
 
 _CONNECTIONS = "chassis/connections.py"
@@ -870,17 +899,17 @@ def main(words: list[str]) -> int:
         files = tuple(dict.fromkeys(file for mutation in chosen for file in mutation.files))
         with copied(tree):
             unchanged = Mutation("nothing changed", (), files)
-            if red := failures(tree, unchanged, environment, BASELINE_SECONDS):
-                raise SystemExit(f"red without any mutation: {', '.join(red)}")
+            if not (before := outcome(tree, unchanged, environment, BASELINE_SECONDS)).is_green:
+                raise SystemExit(f"red without any mutation: {before}")
         say("| without the guard | caught by |\n|---|---|")
         survived = 0
         for mutation in chosen:
             with copied(tree):
                 for edit in mutation.edits:
                     edit.apply(tree)
-                failed = failures(tree, mutation, environment)
-            survived += not failed
-            say(f"| {mutation.name} | {described(failed)} |")
+                found = outcome(tree, mutation, environment)
+            survived += not found.failed
+            say(f"| {mutation.name} | {found} |")
     return 1 if survived else 0
 
 
@@ -899,10 +928,10 @@ def copied(tree: Path) -> Iterator[None]:
         shutil.rmtree(tree)
 
 
-def failures(
+def outcome(
     tree: Path, mutation: Mutation, environment: dict[str, str], seconds: int = TIMEOUT_SECONDS
-) -> list[str]:
-    """Run the mutation's tests in the tree; return the names of those that are red."""
+) -> Outcome:
+    """Run the mutation's tests in the tree."""
     command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "--show-capture=no", "-p", "no:cacheprovider"]
     try:
         result = subprocess.run(  # noqa: S603 - our own command
@@ -915,19 +944,14 @@ def failures(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return [f"nothing ended within {seconds} s"]
+        return Outcome(timed_out_after=seconds)
     if result.returncode not in (0, 1):
         raise SystemExit(f"pytest did not run: {mutation.name}\n{result.stdout}{result.stderr}")
-    red = re.findall(r"^(?:FAILED|ERROR) \S+::(\w+)", result.stdout, re.MULTILINE)
-    return list(dict.fromkeys(red))
 
+    def tests(said: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(re.findall(rf"^{said} \S+::(\w+)", result.stdout, re.MULTILINE)))
 
-def described(failed: list[str]) -> str:
-    """The names for the table."""
-    if not failed:
-        return "**SURVIVED**"
-    more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
-    return ", ".join(f"`{name}`" for name in failed[:SHOWN]) + more
+    return Outcome(tests("FAILED"), tests("ERROR"))
 
 
 if __name__ == "__main__":
