@@ -16,10 +16,12 @@ import aiohttp
 from dev.sample import load
 from dev.stack import ROOT, Stack, stack
 from tests.databases import TOKEN
+from tests.issuer import Issuer
 from tests.processes import environment
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 SERVICES = ("customers", "orders", "orchestrator")
+SCOPES = "customers:read customers:write products:read products:write orders:read orders:write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +33,27 @@ class Longer:
 
 
 @asynccontextmanager
-async def shop(folder: Path, database_urls: Mapping[str, str] | None = None) -> AsyncIterator[Stack]:
-    """The three services with a customer and products whose ids are 1 to 5."""
+async def shop(
+    folder: Path, database_urls: Mapping[str, str] | None = None, issuer: Issuer | None = None
+) -> AsyncIterator[Stack]:
+    """The three services with a customer and products whose ids are 1 to 5.
+
+    With an issuer, they want its tokens.
+    """
     given = {"SERVICE_TOKEN": TOKEN, "SYNCHRONIZE": "true", "AUTH": "off"}
+    if issuer is not None:
+        given |= {name.upper(): value for name, value in issuer.settings().items()}
+    headers = issuer.bearer(SCOPES) if issuer is not None else {}
     async with stack(folder, database_urls=database_urls, environment=given) as services:
-        async with aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession(headers=headers) as http:
             await load(http, services)
         yield services
 
 
-def fuzz(url: str, *, seed: int, longer: Longer | None = None) -> subprocess.CompletedProcess[str]:
-    """Run all phases, with as many examples as the configuration has unless it should take longer.
+def fuzz(
+    url: str, *, seed: int, longer: Longer | None = None, access_token: str = "", phases: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the phases, all unless they are named, with the configuration's number of examples or with more.
 
     The exit code is 1 if anything failed; the output names what, and the call that repeats it.
     """
@@ -50,11 +62,12 @@ def fuzz(url: str, *, seed: int, longer: Longer | None = None) -> subprocess.Com
         if longer is not None
         else ()
     )
+    chosen = ("--phases", phases) if phases else ()
     command = (sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file", str(CONFIG), "run")
     return subprocess.run(  # noqa: S603 - our own command
-        (*command, f"{url}/openapi.json", "--seed", str(seed), *bounds),
+        (*command, f"{url}/openapi.json", "--seed", str(seed), *bounds, *chosen),
         cwd=ROOT,
-        env=environment(SERVICE_TOKEN=TOKEN),
+        env=environment(SERVICE_TOKEN=TOKEN, ACCESS_TOKEN=access_token),
         capture_output=True,
         text=True,
         check=False,

@@ -2,11 +2,15 @@
 
 import asyncio
 import re
+import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from tests.fuzz.campaign import SERVICES, fuzz, shop
+from dev import calls
+from tests.fuzz.campaign import SCOPES, SERVICES, fuzz, shop
+from tests.issuer import Issuer
 
 SEED = 1
 
@@ -23,3 +27,16 @@ async def test_a_service_does_what_its_document_says(service: str, tmp_path: Pat
         "Fuzzing",
         "Stateful",
     ]
+
+
+async def test_who_may_call_is_what_the_document_says(tmp_path: Path, issuer: Issuer) -> None:
+    """Among others that no operation does without the token that its document wants."""
+    token = issuer.token(SCOPES, exp=int(time.time()) + 3600)
+    async with shop(tmp_path, issuer=issuer) as services:
+        url = services.orders.url
+        result = await asyncio.to_thread(fuzz, url, seed=SEED, access_token=token, phases="examples,coverage")
+        async with aiohttp.ClientSession(headers=issuer.bearer(SCOPES)) as http:
+            orders = await calls.get(http, f"{url}/admin/orders/find-all")
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert orders.json["data"]  # calls with the token came through
