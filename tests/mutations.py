@@ -443,7 +443,7 @@ MUTATIONS = (
     ),
     Mutation(
         "twins do not attach",
-        (Edit("chassis/idempotency/flights.py", "flight = self._flights.get(key)", "flight = None"),),
+        (Edit("chassis/idempotency/flights.py", "(flight := self._flights.get(key))", "(flight := None)"),),
         (CONTRACT,),
         "attach",
     ),
@@ -452,7 +452,7 @@ MUTATIONS = (
         (
             Edit(
                 "chassis/idempotency/flights.py",
-                "await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)",
+                "await asyncio.wait({self.task})",
                 "await self.task",
             ),
         ),
