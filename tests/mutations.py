@@ -749,6 +749,38 @@ MUTATIONS = (
         "bounded",
     ),
     Mutation(
+        "auth: with access tokens, the service token has a default",
+        (Edit("chassis/settings.py", 'if info.data.get("auth") == "jwt":', "if False:"),),
+        ("tests/chassis/test_settings.py",),
+        "everybody_knows",
+    ),
+    Mutation(
+        "auth: files with a time to come are read again for every request",
+        (
+            Edit(
+                "chassis/auth/files.py",
+                "abs(time.time() - status.st_mtime)",
+                "(time.time() - status.st_mtime)",
+            ),
+        ),
+        (f"{AUTH}/test_files.py",),
+        "read_again",
+    ),
+    Mutation(
+        "auth: strangers who wait for keys take room",
+        (
+            Edit(
+                "chassis/routes.py",
+                "        name = (\n",
+                "        with access.capacity.entered():\n"
+                "            await access.caller(request, self.scope, peers=True)\n"
+                "        name = (\n",
+            ),
+        ),
+        (f"{AUTH}/test_keys.py",),
+        "takes_no_room",
+    ),
+    Mutation(
         "auth: room for requests is not given back",
         (Edit("chassis/auth/limits.py", "            self._active -= 1\n", "            pass\n"),),
         (f"{AUTH}/test_limits.py",),
