@@ -67,6 +67,15 @@ def kinds(collector: str) -> dict[str, dict[str, str]]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured beside the baseline, how often, and for how many seconds each time."""
+
+    words: Sequence[str]
+    turns: int
+    seconds: float
+
+
 @dataclass(slots=True)
 class Observed:
     """What was measured of one process: a rate and milliseconds of its CPU for an answer, a turn each."""
@@ -88,6 +97,9 @@ class Observed:
 
 @cli.command()
 def main(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Beside the baseline, only what has one of these words.")
+    ] = None,
     *,
     turns: Annotated[int, typer.Option(min=1, max=1000, help="How often each process has its turn.")] = 15,
     seconds: Annotated[float, typer.Option(min=0.1, max=60, help="How long a turn is.")] = TURN_SECONDS,
@@ -103,7 +115,7 @@ def main(
             server_for(Path(folder, "mariadb")) as server,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            found = runner.run(measured(server, Path(folder), turns, seconds, console))
+            found = runner.run(measured(server, Path(folder), Plan(words or [""], turns, seconds), console))
     except EXPECTED as failure:
         typer.echo(f"bench: {failure}", err=True)
         raise typer.Exit(1) from None
@@ -124,8 +136,8 @@ def table(found: Sequence[Observed]) -> Table:
     return shown
 
 
-async def measured(server: URL, folder: Path, turns: int, seconds: float, console: Console) -> list[Observed]:
-    """Let the processes take turns."""
+async def measured(server: URL, folder: Path, plan: Plan, console: Console) -> list[Observed]:
+    """Let the baseline and what has one of the words take turns."""
     async with (
         collector() as endpoint,
         schema(server) as url,
@@ -148,14 +160,16 @@ async def measured(server: URL, folder: Path, turns: int, seconds: float, consol
         subject = Subject(sample.products[0]["id"], created.json["data"]["id"])
         running: list[tuple[Observed, Service]] = []
         for number, (tells, told) in enumerate(kinds(endpoint).items()):
+            if number > 0 and not any(word in tells for word in plan.words):
+                continue
             service = await processes.enter_async_context(_process(services.orders, number, told))
             running.append((Observed(tells), service))
-        for turn in range(turns):
+        for turn in range(plan.turns):
             for observed, service in running:
                 site = Site(service.url, "", sample.customer["id"])
                 send = partial(call, http, FIND, site, key="")
-                await _turn(observed, service, send, subject, seconds)
-            console.print(f"turn {turn + 1} of {turns}", highlight=False)
+                await _turn(observed, service, send, subject, plan.seconds)
+            console.print(f"turn {turn + 1} of {plan.turns}", highlight=False)
         return [observed for observed, _ in running]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations import Mutation, Outcome, outcome
+from tests.mutations import MUTATIONS, ROOT, Mutation, Outcome, outcome
 
 BROKEN = """
 import pytest
@@ -51,3 +51,11 @@ def test_an_error_and_a_time_out_are_called_what_they_are(
 
     assert ended == found
     assert str(ended) == said
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_every_mutation_still_fits_the_source(mutation: Mutation) -> None:
+    for edit in mutation.edits:
+        assert (ROOT / edit.path).read_text().count(edit.old) == 1, edit
+    for file in mutation.files:
+        assert (ROOT / file).is_file()

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 
 from dev.dashboards.boards import BOARDS
 from dev.otlp import Traces, receive_traces
@@ -57,6 +58,7 @@ async def observed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ob
             prometheus(folder, services, FILES) as server,
             aiohttp.ClientSession() as http,
         ):
+            AioHttpClientInstrumentor.uninstrument_session(http)  # a caller is none of our services
             traffic = asyncio.create_task(all_sorts(http, services))
             yield Observed(services, server, traces)
             traffic.cancel()

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import aiohttp
 import pytest
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 
 from customers.settings import Settings
 from tests.client import HOST, Client
@@ -43,6 +44,7 @@ async def test_a_collector_that_takes_nothing_holds_nobody_up(
     async with serving("customers", {**variables(url, log_format="json"), **told}) as process:
         port, admin_port = await process.ports()
         async with aiohttp.ClientSession() as session:
+            AioHttpClientInstrumentor.uninstrument_session(session)  # a caller is none of our services
             client, admin = Client(session, port), Client(session, admin_port)
 
             replies = await asyncio.gather(

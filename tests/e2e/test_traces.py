@@ -174,7 +174,7 @@ async def test_orders_that_expire_are_a_trace_and_rounds_that_find_nothing_are_n
     assert expired.attributes["orders.expired"] == 1
     assert "COMMIT" in Tree(system.traces.of(expired.trace_id)).statements_of(expired)
     begun = {span.name for span in system.traces.spans if not span.parent_id}
-    assert {name for name in begun if not name.startswith(("POST ", "GET "))} == {
-        "saga resumed",
-        "expire orders",
+    # Other tests of this module may have let sagas be resumed.
+    assert {name for name in begun if not name.startswith(("POST ", "GET "))} - {"saga resumed"} == {
+        "expire orders"
     }

@@ -26,6 +26,7 @@ async def test_the_document_is_valid_complete_and_true_to_the_router(shop: Shop)
         f"{ORDERS}/find-one/{{order_id}}",
         f"{ORDERS}/{{order_id}}/confirm",
         f"{ORDERS}/{{order_id}}/cancel",
+        f"{ORDERS}/{{order_id}}/movements",
     }
     assert {
         "customer.not_found",

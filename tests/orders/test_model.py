@@ -34,7 +34,7 @@ from tests.orders.shop import ORDERS, PRODUCTS, OpenShop, Shop, new_customer
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES") or 0)
 SETTINGS = settings(
-    max_examples=EXAMPLES or 15,
+    max_examples=EXAMPLES or 10,
     stateful_step_count=50,
     derandomize=not EXAMPLES,
     database=None,

@@ -97,7 +97,6 @@ def _cases() -> Iterator[Case]:
 
 
 SHORT = (
-    orchestrator.UNREAD[Step.CREATE_ORDER],
     orchestrator.UNREAD[Step.CANCEL_ORDER],
     orders.COMMITTED["confirmed"],
 )

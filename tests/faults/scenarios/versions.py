@@ -72,8 +72,10 @@ async def _clients_come_back(run: Run) -> None:
 
 
 def _cases() -> Iterator[Case]:
-    for file in sorted(FOLDER.glob("*.sql")):
-        yield Case(SCENARIO, f"revision {file.stem} is migrated", take_up(file, rolling=False), short=True)
+    files = sorted(FOLDER.glob("*.sql"))
+    for file in files:
+        migrated = take_up(file, rolling=False)
+        yield Case(SCENARIO, f"revision {file.stem} is migrated", migrated, short=file == files[-1])
         yield Case(SCENARIO, f"revision {file.stem} writes on", take_up(file, rolling=True))
 
 
