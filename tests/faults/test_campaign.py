@@ -26,7 +26,7 @@ SEED = 20_261_125
 SHORT = [case for case in CASES if case.short]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A MariaDB that can be killed."""
     with private_server(tmp_path_factory.mktemp("mariadb")) as started:
