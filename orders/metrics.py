@@ -2,29 +2,19 @@
 
 from chassis.errors import Problem
 from chassis.telemetry.metrics import ORDER_VALUE, ORDERS, STOCK_CONFLICTS
-from orders.errors import (
-    CancelWindowClosed,
-    CurrencyMixed,
-    OrderExpired,
-    OrderNotConfirmable,
-    OrderNotFound,
-    ProductInactive,
-    ProductNotFound,
-    PurchaseOrderTaken,
-    StockInsufficient,
-)
+from orders import errors
 from orders.models import Order
 
 REFUSALS: tuple[type[Problem], ...] = (
-    CancelWindowClosed,
-    CurrencyMixed,
-    OrderExpired,
-    OrderNotConfirmable,
-    OrderNotFound,
-    ProductInactive,
-    ProductNotFound,
-    PurchaseOrderTaken,
-    StockInsufficient,
+    errors.CancelWindowClosed,
+    errors.CurrencyMixed,
+    errors.OrderExpired,
+    errors.OrderNotConfirmable,
+    errors.OrderNotFound,
+    errors.ProductInactive,
+    errors.ProductNotFound,
+    errors.PurchaseOrderTaken,
+    errors.StockInsufficient,
 )
 """What the rules of orders refuse for."""
 
@@ -50,5 +40,5 @@ def count_expired(orders: int) -> None:
 def count_refusal(problem: Problem) -> None:
     """A request was refused by a rule."""
     ORDERS.labels("refused", problem.code).inc()
-    if isinstance(problem, StockInsufficient):
+    if isinstance(problem, errors.StockInsufficient):
         STOCK_CONFLICTS.inc()

@@ -15,6 +15,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+import customers.settings
+import orchestrator.settings
+import orders.settings
 from chassis import migrations
 from chassis.settings import Settings, parse_database_url
 
@@ -50,6 +53,12 @@ class Databases(Protocol):
     def empty(self, folder: Path) -> str:
         """Prepare a database without any table, for one test; return its URL."""
         ...
+
+
+def one_each(databases: Databases, folder: Path) -> dict[str, str]:
+    """A fresh database for each of the three services, by its name."""
+    classes = (customers.settings.Settings, orders.settings.Settings, orchestrator.settings.Settings)
+    return {settings.service: databases.fresh(settings, folder) for settings in classes}
 
 
 class SQLite:

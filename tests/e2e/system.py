@@ -12,13 +12,11 @@ import pytest
 import pytest_asyncio
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 
-import customers.settings
-import orchestrator.settings
 import orders.settings
 from dev.otlp import Traces, receive_traces
 from dev.stack import Stack, stack
 from tests.client import Client
-from tests.databases import TOKEN, Databases, on_database
+from tests.databases import TOKEN, Databases, on_database, one_each
 from tests.orchestrator.shop import Catalog, Orchestrator
 from tests.orchestrator.wire import Wire, open_wire
 
@@ -58,9 +56,7 @@ def urls(
 ) -> dict[str, str]:
     """A database for each service."""
     databases: Databases = request.getfixturevalue(backend)
-    folder = tmp_path_factory.mktemp("databases")
-    classes = (customers.settings.Settings, orders.settings.Settings, orchestrator.settings.Settings)
-    return {settings.service: databases.fresh(settings, folder) for settings in classes}
+    return one_each(databases, tmp_path_factory.mktemp("databases"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

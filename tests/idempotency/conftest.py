@@ -5,10 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-import customers.settings
-import orchestrator.settings
-import orders.settings
-from tests.databases import Databases
+from tests.databases import Databases, one_each
 from tests.idempotency.system import OPERATIONS, Operation, System
 from tests.serving import sockets
 
@@ -25,9 +22,7 @@ def urls(
 ) -> dict[str, str]:
     """A database for each service."""
     databases: Databases = request.getfixturevalue(backend)
-    folder = tmp_path_factory.mktemp("databases")
-    classes = (customers.settings.Settings, orders.settings.Settings, orchestrator.settings.Settings)
-    return {settings.service: databases.fresh(settings, folder) for settings in classes}
+    return one_each(databases, tmp_path_factory.mktemp("databases"))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
