@@ -24,7 +24,7 @@
       protocol: UDP
     - port: 53
       protocol: TCP
-{{- with get $config "OTEL_EXPORTER_OTLP_ENDPOINT" }}
+{{- with get $config "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" | default (get $config "OTEL_EXPORTER_OTLP_ENDPOINT") }}
 {{ include "service.egress" (list $network.otlp (include "service.portOf" .)) }}
 {{- end }}
 {{- end }}

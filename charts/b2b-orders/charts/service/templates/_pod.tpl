@@ -47,14 +47,14 @@ affinity:
 {{- end }}
 {{- end }}
 
-{{/* What all containers have alike. */}}
+{{/* What all containers have alike. The entry point of the image is `python -m`. */}}
 {{- define "service.container" -}}
 {{- $image := include "service.shared" (list . "image") | fromJson -}}
 image: {{ include "service.image" . | quote }}
 imagePullPolicy: {{ $image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
+  readOnlyRootFilesystem: {{ not $image.writableRoot }}
   capabilities:
     drop: [ALL]
 {{- end }}

@@ -64,6 +64,9 @@ over, and its commands. In JSON: `total`, and `how` it is made.
 {{- $refusals = append $refusals (printf "the pools may open %d connections, db.maxConnections is %d: %s; lower db.poolSize or the number of pods, or raise max_connections of the database and db.maxConnections" (int $connections.total) (int $db.maxConnections) $connections.how) }}
 {{- end }}
 {{- if .Values.job.enabled }}
+{{- if and (eq (toString (get $config "AUTH")) "jwt") (not .Values.job.token.existingSecret) }}
+{{- $refusals = append $refusals "job.enabled and config.AUTH is jwt, but job.token.existingSecret is empty: the orchestrator would refuse every order of the file" }}
+{{- end }}
 {{- if not .Values.job.name }}
 {{- $refusals = append $refusals "job.enabled, but job.name is empty: a run needs a name, under which it is made once" }}
 {{- end }}
