@@ -18,10 +18,12 @@ from orchestrator.job.command import job
 from orchestrator.models import Saga, Status
 from orchestrator.schemas import FindSagas
 from orchestrator.settings import Settings
+from orchestrator.smoke.command import smoke
 from orchestrator.story.command import trace
 
 cli = build_cli(Settings, create_app, DESCRIPTION)
 cli.command()(job)
+cli.command()(smoke)
 cli.command()(trace)
 
 

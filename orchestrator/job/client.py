@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from chassis import correlation
 from chassis.auth.files import WatchedFile
-from chassis.auth.settings import parse_tokens
 from chassis.client import traced_session
 from chassis.errors import FieldError, KeyReused, PeerBroken, PeerTimeout, PeerUnavailable
 from chassis.http import View
@@ -26,6 +25,7 @@ from orchestrator.answers import JOB_PATH
 from orchestrator.errors import SagaNeedsAttention
 from orchestrator.job.orders import Order
 from orchestrator.job.results import Result, Status
+from orchestrator.options import access_token
 from orchestrator.schemas import JobView
 
 TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=5)  # an orchestrator answers within 15 s
@@ -77,7 +77,7 @@ class Orchestrator:
         self._http = http
         self._url = url
         self._patience = patience
-        self._token = WatchedFile(token_file, _access_token) if token_file is not None else None
+        self._token = WatchedFile(token_file, access_token) if token_file is not None else None
         self._unanswered_since: float | None = None
         self._hurried = False
 
@@ -209,10 +209,6 @@ async def connected(url: str, patience: float, token_file: Path | None = None) -
     """The orchestrator at this address, through the client session that the services have."""
     async with traced_session() as http:
         yield Orchestrator(http, url, patience, token_file)
-
-
-def _access_token(text: str) -> str:
-    return parse_tokens(text)[0]
 
 
 def _unfinished(order: Order, attempts: int) -> Result:

@@ -12,16 +12,14 @@ from typing import Annotated, BinaryIO, TextIO
 
 import typer
 import uvloop
-from pydantic import TypeAdapter, ValidationError
 
 from chassis import __version__
-from chassis.auth.settings import parse_tokens
-from chassis.settings import BaseUrl
 from chassis.telemetry import logs, traces
 from orchestrator.job.client import connected
 from orchestrator.job.files import Form, OrderFile
 from orchestrator.job.progress import Bar, Lines
 from orchestrator.job.runner import Job
+from orchestrator.options import base_url, check_token
 
 NAME = "orchestrator-job"
 
@@ -77,9 +75,9 @@ def job(  # noqa: PLR0913 - the options of a command
     Exit code: 0 all succeeded, 1 some did not, 2 the file or an option cannot be used, 130 or 143
     stopped by a signal.
     """  # noqa: D301 - typer takes a backspace for "leave this paragraph as it is"
-    address = _address(url)
+    address = base_url(url, "--url")
     if token_file is not None:
-        _check_token(token_file)
+        check_token(token_file)
     display = Bar() if sys.stderr.isatty() else Lines()
     with ExitStack() as stack:
         orders = sys.stdin.buffer if str(file) == "-" else stack.enter_context(_opened(file))
@@ -101,23 +99,6 @@ def job(  # noqa: PLR0913 - the options of a command
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(run())
     raise typer.Exit(code)
-
-
-def _address(url: str) -> str:
-    try:
-        address: str = TypeAdapter(BaseUrl).validate_python(url)
-    except ValidationError:
-        raise typer.BadParameter(f"{url!r} is no http:// or https:// address.", param_hint="--url") from None
-    return address
-
-
-def _check_token(file: Path) -> None:
-    try:
-        parse_tokens(file.read_text())
-    except OSError as error:
-        raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--token-file") from None
-    except ValueError:
-        raise typer.BadParameter(f"{file} has no access token.", param_hint="--token-file") from None
 
 
 def _opened(file: Path) -> BinaryIO:

@@ -28,7 +28,7 @@ class Wire:
         self.target = ""
         self.down = False
         self.calls: list[str] = []
-        self._session = session
+        self.session = session
         self._faults: dict[str, list[Fault]] = {}
 
     def breaks(self, path_end: str, *faults: Fault) -> None:
@@ -42,8 +42,8 @@ class Wire:
 
         async def pass_on() -> web.Response:
             headers = _end_to_end(request.headers)
-            async with self._session.request(
-                request.method, self.target + request.path, headers=headers, data=body
+            async with self.session.request(
+                request.method, self.target + request.path_qs, headers=headers, data=body
             ) as response:
                 headers = _end_to_end(response.headers)
                 return web.Response(status=response.status, headers=headers, body=await response.read())
