@@ -70,7 +70,17 @@ def waits(metric: str, slow: int, le: str, labels: str = 'job="orders"') -> dict
     }
 
 
+def runs(cronjob: str, scheduled: str, succeeded: str | None) -> dict[str, str]:
+    """When a cron job ran last, and when a run last succeeded: None, where none did."""
+    labels = f'{{namespace="shop",cronjob="{cronjob}"}}'
+    series = {f"kube_cronjob_status_last_schedule_time{labels}": scheduled}
+    if succeeded is not None:
+        series[f"kube_cronjob_status_last_successful_time{labels}"] = succeeded
+    return series
+
+
 UP = {f'up{{job="{job}",instance="{job}-1"}}': "1x60" for job in ("customers", "orders", "orchestrator")}
+MIGRATE = 'job_name="b2b-orders-migrate"'
 HPA = 'namespace="shop",horizontalpodautoscaler="b2b-orders"'
 CASES = (
     Case("ErrorBudgetBurnsFast", "fires", jobs(20, 980, 120), "2h"),
@@ -158,8 +168,30 @@ CASES = (
             f"kube_horizontalpodautoscaler_spec_max_replicas{{{HPA}}}": "8x60",
         },
     ),
-    Case("MigrationFailed", "fires", {'kube_job_status_failed{job_name="b2b-orders-migrate-7"}': "0x5 1x60"}),
-    Case("MigrationFailed", "silent", {'kube_job_status_failed{job_name="b2b-orders-expire-7"}': "1x60"}),
+    Case("MigrationFailed", "fires", {f'kube_job_failed{{{MIGRATE},condition="true"}}': "0x5 1x60"}),
+    Case(
+        "MigrationFailed",
+        "silent",
+        {
+            f"kube_job_status_failed{{{MIGRATE}}}": "1x60",
+            f'kube_job_failed{{{MIGRATE},condition="false"}}': "1x60",
+            'kube_job_failed{job_name="b2b-orders-expire-7",condition="true"}': "1x60",
+        },
+    ),
+    Case("ReconciliationFailed", "fires", runs("b2b-orders-reconcile", "1000x10 87400x50", "1005x60")),
+    Case("ReconciliationFailed", "fires", runs("b2b-orders-reconcile", "1000x60", None)),
+    Case(
+        "ReconciliationFailed", "silent", runs("b2b-orders-reconcile", "1000x10 87400x50", "1005x20 87900x40")
+    ),
+    Case("ReconciliationFailed", "silent", runs("b2b-orders-expire", "1000x10 87400x50", "1005x60")),
+    Case("CronJobFailed", "fires", runs("b2b-orders-expire", "1000x10 4600x60 8200x60", "1005x140"), "2h"),
+    Case(
+        "CronJobFailed",
+        "silent",
+        runs("b2b-orders-expire", "1000x10 4600x60 8200x60", "1005x12 4605x60 8205x60"),
+        "2h",
+    ),
+    Case("CronJobFailed", "silent", runs("b2b-orders-reconcile", "1000x60", None), "2h"),
 )
 
 
