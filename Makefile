@@ -62,9 +62,11 @@ bench-observability: $(READY) ## Measure what metrics, log lines and traces cost
 	@$(RUN) -m bench.observability $(ARGS)
 
 # Keeps the versions that still fit; `make lock ARGS=--upgrade` takes the newest.
-lock: $(READY) ## Write requirements.lock from pyproject.toml
-	$(RUN) -m uv pip compile pyproject.toml --quiet --universal --all-extras --generate-hashes \
-		--no-emit-index-url --custom-compile-command "make lock" $(ARGS) --output-file requirements.lock
+COMPILE := -m uv pip compile pyproject.toml --quiet --universal --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+lock: $(READY) ## Write requirements.lock, and its part that the image has, from pyproject.toml
+	$(RUN) $(COMPILE) --all-extras $(ARGS) --output-file requirements.lock
+	$(RUN) $(COMPILE) --constraint requirements.lock --output-file requirements-run.lock
 
 clean: ## Remove .venv, caches, and the databases and logs of `make up`
 	rm -rf .venv var build bench.json bench-observability.json faults.json *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
