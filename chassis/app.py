@@ -54,6 +54,7 @@ def build_app(
     )
     openapi.add_routes(app, settings.service, describe)
 
+    app.on_shutdown.append(_end)
     app.cleanup_ctx.append(watch_loop)
     app.cleanup_ctx.append(access)
     app.cleanup_ctx.append(_schema_and_connections)
@@ -87,6 +88,10 @@ async def _started(app: web.Application) -> AsyncIterator[None]:
     BUILD_INFO.labels(app[SETTINGS].service, __version__).set(1)
     app[LIFECYCLE].started = True
     yield
+
+
+async def _end(app: web.Application) -> None:
+    app[LIFECYCLE].end_within(app[SETTINGS].shutdown_timeout)
 
 
 async def _purge(app: web.Application) -> None:

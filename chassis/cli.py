@@ -1,8 +1,9 @@
 """The command line that every service has: `serve` and `migrate`."""
 
 import asyncio
+import signal
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 from aiohttp import web
@@ -25,6 +26,11 @@ def build_cli(
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
+
+    @cli.callback()
+    def begin() -> None:
+        # The first process of a container is ended by no signal that it does not handle.
+        signal.signal(signal.SIGTERM, _end)
 
     @cli.command()
     def serve() -> None:
@@ -56,3 +62,7 @@ def build_cli(
         typer.echo(f"{service}: schema at {found}, up to date")
 
     return cli
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -210,9 +210,17 @@ class Database:
             await session.execute(text("SELECT 1"))
 
     async def close(self) -> None:
-        """Let running transactions end, then close the connections."""
+        """Let running transactions end, then close the connections.
+
+        One that begins again and again, because others keep its rows, is not waited for longer than one
+        attempt may take: it is undone with its connection.
+        """
         if self._running:
-            await asyncio.wait(self._running)
+            _, late = await asyncio.wait(self._running, timeout=self._timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
         for engine in self.engines:
             await engine.dispose()
 

@@ -3,6 +3,10 @@
 aiohttp's own `run_app` closes its listeners first, so that load balancers which still send traffic
 meet refused connections. Here SIGTERM means, in order: unready, serve on for `drain_seconds` with
 `Connection: close`, stop listening and finish, close engines and clients, export telemetry.
+
+Each part has its time, so that Kubernetes never has to kill the process: SHUTDOWN_TIMEOUT for requests
+and all that is done for them, then GIVE_BACK_SECONDS for leases (`orchestrator/driver.py`), DB_TIMEOUT
+for transactions that no client waits for any more, and LAST_SECONDS for spans (`telemetry/export.py`).
 """
 
 import asyncio
@@ -23,6 +27,7 @@ from chassis.middlewares import refusals_of_aiohttp
 from chassis.settings import Settings
 from chassis.telemetry import logs, traces
 
+ADMIN_SHUTDOWN_SECONDS = 1
 log = structlog.get_logger(__name__)
 
 
@@ -45,7 +50,7 @@ def serve(settings: Settings, create_app: Callable[[], web.Application]) -> None
 async def _serve(create_app: Callable[[], web.Application]) -> None:
     app = create_app()
     settings = app[SETTINGS]
-    admin = web.AppRunner(app[ADMIN], access_log=None)
+    admin = web.AppRunner(app[ADMIN], access_log=None, shutdown_timeout=ADMIN_SHUTDOWN_SECONDS)
     public = Runner(app)
     await admin.setup()
     await web.TCPSite(admin, settings.host, settings.admin_port).start()
@@ -81,7 +86,7 @@ class Runner(web.AppRunner):
             app,
             access_log=None,
             keepalive_timeout=settings.keepalive_timeout,
-            shutdown_timeout=settings.shutdown_timeout,
+            shutdown_timeout=settings.shutdown_timeout / 2,  # aiohttp waits twice for a handler
             max_headers=MAX_HEADERS,
             max_field_size=MAX_HEADER_BYTES,
             max_line_size=MAX_HEADER_BYTES,

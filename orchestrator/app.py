@@ -5,7 +5,8 @@ from aiohttp import web
 from chassis import background
 from chassis.app import build_app
 from chassis.client import http_client
-from orchestrator.driver import DRIVER, driver
+from chassis.lifecycle import LIFECYCLE
+from orchestrator.driver import DRIVER, driver, interrupt_in_time
 from orchestrator.handlers import routes
 from orchestrator.models import IdempotencyKey
 from orchestrator.peers import peers
@@ -29,8 +30,10 @@ def create_app(settings: Settings) -> web.Application:
         keys=IdempotencyKey,
     )
     app[SETTINGS] = settings
+    app.on_shutdown.append(interrupt_in_time)
     return app
 
 
 async def _sweep(app: web.Application) -> None:
-    await app[DRIVER].sweep()
+    if not app[LIFECYCLE].draining:  # what is taken over now would have to be given back
+        await app[DRIVER].sweep()

@@ -111,7 +111,7 @@ async def _wait(request: web.Request, saga_id: str, deadline: float) -> Answer |
     if driver.task(saga_id) is None:
         watch = driver.watch(saga_id)
         await asyncio.wait([watch], timeout=max(0, deadline - monotonic()))
-        if watch.done():
+        if watch.done() and not watch.cancelled():  # it is when this process ends
             watch.result()
     if (task := driver.task(saga_id)) is not None:
         await asyncio.wait([task], timeout=max(0, deadline - monotonic()))

@@ -23,6 +23,7 @@ from chassis.database import DATABASE, Database, Work
 from chassis.errors import DatabaseContended, DatabaseUnavailable, PeerProblem, PoolExhausted, Problem
 from chassis.http import Answer
 from chassis.idempotency import KEYS, Key, Keys
+from chassis.lifecycle import LIFECYCLE
 from chassis.telemetry import traces
 from chassis.telemetry.metrics import SAGA_COMPENSATIONS, SAGA_OLDEST, SAGA_STEP_DURATION, SAGAS, SAGAS_ENDED
 from orchestrator import commands, failpoints, queries
@@ -37,6 +38,10 @@ MAX_DOUBLINGS = 6
 FIRST_LOOK_SECONDS = 0.05
 LAST_LOOK_SECONDS = 1.0
 """Between two looks at a saga that another replica drives; each pause is twice the one before."""
+GIVE_BACK_SECONDS = 3
+"""How long the end of a process waits for its leases to be given back."""
+ANSWERING = 0.1
+"""Of SHUTDOWN_TIMEOUT: what is kept for answers to the clients of sagas that did not end in time."""
 MAX_DRIVEN = 200
 """Sagas driven by one process before its sweeper takes no more."""
 PASSING = (DatabaseUnavailable, DatabaseContended, PoolExhausted)
@@ -65,6 +70,7 @@ class Driver:
         self._settings = settings
         self._tasks: dict[str, asyncio.Task[Answer | None]] = {}
         self._running: dict[asyncio.Task[Answer | None], Saga] = {}
+        self._interrupted: list[Saga] = []
         self._watches: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, saga: Saga, key: Key, *, detached: bool) -> None:
@@ -166,24 +172,38 @@ class Driver:
         if self._tasks.get(saga_id) is task:  # this process may have taken the saga over from itself
             del self._tasks[saga_id]
 
-    async def close(self) -> None:
-        """Let running sagas come to an end or a pause; give the late ones to other replicas at once."""
+    def interrupt(self) -> None:
+        """Stop working on sagas and waiting for them; their clients are told that there is no answer yet."""
         for watch in self._watches.values():
             watch.cancel()
+        for task, saga in self._running.items():
+            self._interrupted.append(saga)
+            task.cancel()
+
+    async def close(self, patience: float) -> None:
+        """Let sagas come to an end or a pause for so many seconds; give the others away.
+
+        Other replicas take them over at once, instead of waiting for their leases to run out.
+        """
+        if self._running and patience:
+            await asyncio.wait(set(self._running), timeout=patience)
+        self.interrupt()
         if self._running:
-            _, late = await asyncio.wait(set(self._running), timeout=self._settings.shutdown_timeout)
-            sagas = [self._running[task] for task in late]
-            for task in late:
-                task.cancel()
-            if sagas:
-                await asyncio.wait(late)
-                await self._give_back(sagas)
+            await asyncio.wait(set(self._running))
+        if self._interrupted:
+            await self._give_back(self._interrupted)
 
     async def _give_back(self, sagas: Sequence[Saga]) -> None:
+        code = None
         try:
-            await self._database.transact(lambda session: commands.give_back(session, sagas))
+            async with asyncio.timeout(GIVE_BACK_SECONDS):
+                await self._database.transact(lambda session: commands.give_back(session, sagas))
         except Problem as problem:
-            log.warning("leases were not given back, they run out", error_code=problem.code)
+            code = problem.code
+        except TimeoutError:
+            code = DatabaseUnavailable.code
+        if code is not None:
+            log.warning("leases were not given back, they run out", error_code=code)
 
     async def _resume(self, saga: Saga, *, detached: bool) -> Answer | None:
         if detached:
@@ -292,4 +312,14 @@ async def driver(app: web.Application) -> AsyncIterator[None]:
     """The context that provides `app[DRIVER]`; it needs `peers` before it."""
     app[DRIVER] = Driver(app[DATABASE], app[KEYS], app[PEERS], app[SETTINGS])
     yield
-    await app[DRIVER].close()
+    await app[DRIVER].close(app[LIFECYCLE].seconds_left())
+
+
+async def interrupt_in_time(app: web.Application) -> None:
+    """For `on_shutdown`: interrupt sagas before their clients are cut off.
+
+    These get a 503 with the saga's URL, and repeated with the same key their request is continued by
+    another replica.
+    """
+    seconds = (1 - ANSWERING) * app[LIFECYCLE].seconds_left()
+    asyncio.get_running_loop().call_later(seconds, app[DRIVER].interrupt)

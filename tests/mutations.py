@@ -41,6 +41,7 @@ DRIVER = "tests/orchestrator/test_driver.py"
 SAGAS = "tests/orchestrator/test_commands.py"
 SWEEPER = "tests/orchestrator/test_sweeper.py"
 CONNECTIONS = "tests/chassis/test_connections.py"
+DRAIN = "tests/e2e/test_drain.py"
 HOSTILE = "tests/e2e/test_hostile.py"
 
 
@@ -365,9 +366,57 @@ MUTATIONS = (
     ),
     Mutation(
         "a replica that stops keeps its leases",
-        (Edit("orchestrator/driver.py", "                await self._give_back(sagas)\n", ""),),
-        (DRIVER,),
-        "gives_the_sagas_back",
+        (
+            Edit(
+                "orchestrator/driver.py",
+                "            await self._give_back(self._interrupted)\n",
+                "            pass\n",
+            ),
+        ),
+        (DRIVER, DRAIN),
+        "gives_the_sagas_back or another_replica",
+    ),
+    Mutation(
+        "drain: a service that is told to end stops listening at once",
+        (Edit("chassis/process.py", "        await asyncio.sleep(settings.drain_seconds)\n", ""),),
+        (DRAIN,),
+        "loses_no_request",
+    ),
+    Mutation(
+        "drain: connections are kept open",
+        (Edit("chassis/middlewares.py", "if request.app[LIFECYCLE].draining:", "if False:"),),
+        (DRAIN,),
+        "loses_no_request",
+    ),
+    Mutation(
+        "drain: who waits for a saga is cut off",
+        (Edit("orchestrator/app.py", "    app.on_shutdown.append(interrupt_in_time)\n", ""),),
+        (DRAIN,),
+        "another_replica",
+    ),
+    Mutation(
+        "drain: a handler that never ends is waited for twice",
+        (Edit("chassis/process.py", "settings.shutdown_timeout / 2", "settings.shutdown_timeout"),),
+        (DRAIN,),
+        "another_replica",
+    ),
+    Mutation(
+        "drain: a transaction that begins again and again is waited for",
+        (
+            Edit(
+                "chassis/database.py",
+                "asyncio.wait(self._running, timeout=self._timeout)",
+                "asyncio.wait(self._running)",
+            ),
+        ),
+        ("tests/chassis/test_database.py",),
+        "begins_again",
+    ),
+    Mutation(
+        "drain: a replica that ends takes sagas over",
+        (Edit("orchestrator/app.py", "if not app[LIFECYCLE].draining:", "if True:"),),
+        (SWEEPER,),
+        "drains",
     ),
     Mutation(
         "a transaction dies with the request that began it",

@@ -251,6 +251,22 @@ async def test_a_database_that_closes_waits_for_its_transactions(make_database: 
     await later.close()
 
 
+async def test_a_database_that_closes_does_not_wait_for_who_begins_again_and_again(
+    make_database: MakeDatabase,
+) -> None:
+    database = await make_database(db_attempts=50, db_lock_timeout=1, db_timeout=1.1)
+
+    async def lose(_session: AsyncSession) -> None:
+        raise Lost("on every attempt")
+
+    losing = asyncio.create_task(database.transact(lose))
+    await asyncio.sleep(0)
+    await database.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        await losing
+
+
 # --- what cannot be used ------------------------------------------------------------------------
 
 

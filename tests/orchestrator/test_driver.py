@@ -458,7 +458,7 @@ async def test_a_replica_that_stops_lets_its_sagas_come_to_an_end(shop: Shop) ->
     accepted = await orchestrator.job(body, Prefer="respond-async")
     await held.arrived()
 
-    stopping = asyncio.create_task(orchestrator.driver.close())
+    stopping = asyncio.create_task(orchestrator.driver.close(60))
     held.let_go()
     await stopping
 
@@ -467,13 +467,13 @@ async def test_a_replica_that_stops_lets_its_sagas_come_to_an_end(shop: Shop) ->
 
 async def test_a_replica_that_stops_gives_the_sagas_back_that_it_cannot_end(shop: Shop) -> None:
     body = await shop.basket()
-    stopping, other = await shop.replica(shutdown_timeout=0.05), await shop.replica()
+    stopping, other = await shop.replica(), await shop.replica()
     held = Held(done=True)
     shop.to_orders.breaks("/create-order", held)
     accepted = await stopping.job(body, Prefer="respond-async")
     await held.arrived()
 
-    await stopping.driver.close()
+    await stopping.driver.close(0.05)
     await other.driver.sweep()
     saga = await other.ended(accepted.json["saga_id"])
     held.let_go()

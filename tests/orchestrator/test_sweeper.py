@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import update
 
+from chassis.lifecycle import LIFECYCLE
 from orchestrator import queries
 from orchestrator.models import Saga
 from tests.observed import Sample
@@ -36,6 +37,19 @@ async def test_a_sweep_drives_on_what_was_left_behind(shop: Shop, orchestrator: 
     assert (saga["status"], saga["attempts"]) == ("SUCCEEDED", 2)
     reply = await orchestrator.job(body, key="key-0")
     assert (reply.status, reply.headers["Idempotent-Replayed"]) == (201, "true")
+
+
+async def test_a_replica_that_drains_takes_nothing_over(shop: Shop, orchestrator: Replica) -> None:
+    (saga_id,) = await left_behind(shop, await shop.basket(), 1)
+    draining = await shop.replica(sweep_every=0.05)
+    draining.app[LIFECYCLE].drain()
+    await asyncio.sleep(0.5)
+
+    left = await orchestrator.saga(saga_id)
+    await orchestrator.driver.sweep()
+
+    assert (left["status"], left["attempts"]) == ("RUNNING", 1)
+    assert (await orchestrator.ended(saga_id))["status"] == "SUCCEEDED"
 
 
 async def test_sweeps_of_two_replicas_at_once_drive_each_saga_once(shop: Shop) -> None:
