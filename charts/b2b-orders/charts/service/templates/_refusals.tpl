@@ -55,9 +55,10 @@ over, and its commands. In JSON: `total`, and `how` it is made.
 {{- end }}
 {{- end }}
 {{- end }}
-{{- $needed := addf .Values.preStopSeconds $config.DRAIN_SECONDS (mulf 2 $config.SHUTDOWN_TIMEOUT) 3 }}
-{{- if gt $needed (float64 .Values.terminationGracePeriodSeconds) }}
-{{- $refusals = append $refusals (printf "terminationGracePeriodSeconds %v is less than the %v s that the end of a pod may take: preStopSeconds + config.DRAIN_SECONDS + 2 x config.SHUTDOWN_TIMEOUT + 3 for telemetry" .Values.terminationGracePeriodSeconds $needed) }}
+{{- /* chassis/process.py: 3 s for leases, 3 s for spans. */}}
+{{- $end := addf .Values.preStopSeconds (get $config "DRAIN_SECONDS") (get $config "SHUTDOWN_TIMEOUT") (get $config "DB_TIMEOUT") 6 }}
+{{- if gt $end (float64 .Values.terminationGracePeriodSeconds) }}
+{{- $refusals = append $refusals (printf "terminationGracePeriodSeconds %v is less than the %v s that the end of a pod may take: preStopSeconds + config.DRAIN_SECONDS + config.SHUTDOWN_TIMEOUT + config.DB_TIMEOUT + 6" .Values.terminationGracePeriodSeconds $end) }}
 {{- end }}
 {{- $connections := include "service.connections" . | fromJson }}
 {{- if gt (int $connections.total) (int $db.maxConnections) }}
