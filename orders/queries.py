@@ -2,18 +2,25 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
+from sqlalchemy.orm.attributes import set_committed_value
 
 from chassis import dialects
 from chassis.dialects import contains
 from orders.errors import OrderNotFound, ProductNotFound
-from orders.models import Order, Product, Status, StockMovement
+from orders.models import Order, OrderEvent, OrderItem, Product, Status, StockMovement
 from orders.schemas import FindMovements, FindOrders, FindProducts
 
 IS_EXPIRED = and_(Order.status == Status.CREATED, Order.expires_at <= dialects.now())
 """That an order waited too long for its confirmation."""
+
+
+# Statements are made once, and what belongs to an order is not a relationship's to load; see rows.py.
+_ORDER = select(Order).where(Order.id == bindparam("order_id"))
+_ITEMS = select(OrderItem).where(OrderItem.order_id == bindparam("order_id")).order_by(OrderItem.line)
+_HISTORY = select(OrderEvent).where(OrderEvent.order_id == bindparam("order_id")).order_by(OrderEvent.id)
 
 
 async def get_order(session: AsyncSession, order_id: int) -> Order:
@@ -23,11 +30,12 @@ async def get_order(session: AsyncSession, order_id: int) -> Order:
         OrderNotFound: there is none with this id.
 
     """
-    order = await session.get(
-        Order, order_id, options=[selectinload(Order.items), selectinload(Order.history)]
-    )
+    this = {"order_id": order_id}
+    order = await session.scalar(_ORDER, this)
     if order is None:
         raise OrderNotFound(f"There is no order {order_id}.")
+    set_committed_value(order, "items", (await session.scalars(_ITEMS, this)).all())
+    set_committed_value(order, "history", (await session.scalars(_HISTORY, this)).all())
     return order
 
 
