@@ -43,7 +43,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from chassis.mysql import connect, initialize_or_disconnect
+from chassis.mysql import connect, initialize_or_disconnect, ping_the_idle
 from chassis.telemetry.pools import ObservedPool
 
 # --- column types -------------------------------------------------------------------------------
@@ -302,6 +302,7 @@ def create_engine(  # noqa: PLR0913 - what a pool and its connections are told
         },
     )
     initialize_or_disconnect(engine.dialect)
+    ping_the_idle(engine.dialect)
     return engine
 
 

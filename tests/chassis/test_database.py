@@ -347,8 +347,9 @@ async def test_a_connection_that_breaks_in_a_transaction_undoes_it(database: Dat
 
 @only_mariadb
 async def test_a_connection_that_broke_while_it_was_idle_is_replaced(
-    database: Database, database_url: DatabaseUrl
+    database: Database, database_url: DatabaseUrl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("chassis.mysql.IDLE_SECONDS", 60)  # it is not asked because it was idle
     async with database.read() as session:
         idle = await session.scalar(text("SELECT CONNECTION_ID()"))
 
@@ -356,6 +357,22 @@ async def test_a_connection_that_broke_while_it_was_idle_is_replaced(
     await database.transact(lambda session: _add(session, 1))
 
     assert await _value(database, 1) == 1
+
+
+@only_mariadb
+@pytest.mark.parametrize(("idle_seconds", "pings"), [(60, 0), (0, 1)])
+async def test_only_a_connection_that_was_idle_is_asked_whether_it_lives(
+    database: Database, monkeypatch: pytest.MonkeyPatch, idle_seconds: float, pings: int
+) -> None:
+    async def asked() -> int:
+        async with database.read() as session:
+            row = await session.execute(text("SHOW SESSION STATUS LIKE 'Com_admin_commands'"))
+            return int(row.one().Value)
+
+    monkeypatch.setattr("chassis.mysql.IDLE_SECONDS", idle_seconds)
+    before = await asked()
+
+    assert await asked() == before + pings
 
 
 async def test_a_table_that_is_missing_is_a_schema_that_is_outdated(database: Database) -> None:
