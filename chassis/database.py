@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import stamina
 from aiohttp import web
-from sqlalchemy import CursorResult, Delete, Update, event, text
+from sqlalchemy import CursorResult, Delete, Update, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
@@ -55,6 +55,7 @@ _KINDS: tuple[tuple[Callable[[DBAPIError], object], type[Problem]], ...] = (
 )
 PROBLEMS = tuple(_DETAILS)
 """What any work on the database may be refused with."""
+_COMMITTED = "b2b_after_commit"
 
 T = TypeVar("T")
 Work = Callable[[AsyncSession], Awaitable[T]]
@@ -184,7 +185,9 @@ class Database:
             result = await work(session)
             with spans.commit(session.get_bind()):
                 await transaction.commit()
-            return result
+        for callback in session.info.pop(_COMMITTED, ()):
+            callback()
+        return result
 
     def _admit(self) -> None:
         if self.refusal is not None:
@@ -227,7 +230,8 @@ class Database:
 
 def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
     """Call back once the transaction of this session is committed, and never if it is not."""
-    event.listen(session.sync_session, "after_commit", lambda _session: callback(), once=True)
+    # A listener for SQLAlchemy's event of this name would slow down all events of this session.
+    session.info.setdefault(_COMMITTED, []).append(callback)
 
 
 async def changed(
