@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test fuzz mutations faults lint types format docs bench bench-observability lock clean
+.PHONY: help setup demo up test fuzz mutations faults lint types format docs bench bench-observability bench-capacity surge lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,13 @@ bench: $(READY) ## Measure the services on MariaDB beside the bare driver; write
 bench-observability: $(READY) ## Measure what metrics, log lines and traces cost
 	@$(RUN) -m bench.observability $(ARGS)
 
+# `make bench-capacity ARGS="--output docs/capacity.json"` takes its figures over, `make surge` follows them.
+bench-capacity: $(READY) ## Measure what one process of each service takes for an order; bench-capacity.json
+	@$(RUN) -m bench.capacity $(ARGS)
+
+surge: $(READY) ## Simulate how replicas follow a surge, by the values of the chart; writes docs/surge.svg
+	@$(RUN) -m bench.surge
+
 # Keeps the versions that still fit; `make lock ARGS=--upgrade` takes the newest.
 COMPILE := -m uv pip compile pyproject.toml --quiet --universal --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
@@ -69,5 +76,5 @@ lock: $(READY) ## Write requirements.lock, and its part that the image has, from
 	$(RUN) $(COMPILE) --constraint requirements.lock --output-file requirements-run.lock
 
 clean: ## Remove .venv, caches, and the databases and logs of `make up`
-	rm -rf .venv var build bench.json bench-observability.json faults.json *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv var build bench.json bench-observability.json bench-capacity.json faults.json *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +

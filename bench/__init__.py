@@ -25,5 +25,6 @@ must find nothing; a cell with errors makes the run fail.
     machine      what it ran on, and where the time went
     report       the table and bench.json
 
-`python -m bench.observability` is another one: what metrics, log lines and traces cost.
+`python -m bench.observability` is another one: what metrics, log lines and traces cost. `bench.capacity`
+measures what a process takes for an order, and `bench.surge` simulates what autoscalers make of that.
 """

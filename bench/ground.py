@@ -47,6 +47,7 @@ class Ground:
     recordings: Mapping[str, Recording]
     site: Site
     http: aiohttp.ClientSession
+    services: Stack
     processes: Mapping[str, int]
     unconfirmed: dict[int, list[Subject]] = field(default_factory=lambda: defaultdict(list))
 
@@ -72,7 +73,7 @@ async def ground(server: URL, folder: Path) -> AsyncIterator[Ground]:
             if (server_process := await machine.database_process(database)) is not None:
                 processes["mariadbd"] = server_process
             site = _site(services, customer_id)
-            yield Ground(settings, database, shop, original, recordings, site, http, processes)
+            yield Ground(settings, database, shop, original, recordings, site, http, services, processes)
 
 
 async def _record(settings: Settings, folder: Path, shop: Shop) -> tuple[int, int, dict[str, Recording]]:

@@ -66,3 +66,12 @@ def cpu_seconds(processes: Mapping[str, int]) -> dict[str, float]:
             user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
             seconds[name] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
     return seconds
+
+
+def memory_mib(process: int) -> int | None:
+    """The memory that a process has in use, where there is a /proc to ask."""
+    with suppress(OSError):
+        found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+        if found:
+            return round(int(found.group(1)) / 1024)
+    return None
