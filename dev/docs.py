@@ -19,6 +19,7 @@ from chassis.routes import Routes
 from chassis.settings import Settings
 from chassis.telemetry import metrics as registry
 from customers import handlers as customers_handlers
+from dev import chart_settings
 from dev.dashboards.boards import BOARDS
 from orchestrator import handlers as orchestrator_handlers
 from orders import handlers as orders_handlers
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TELEMETRY = ROOT / "docs" / "telemetry.md"
 DASHBOARDS = ROOT / "charts" / "b2b-orders" / "dashboards"
+SCHEMAS = [DASHBOARDS.parent / folder / "values.schema.json" for folder in (".", "charts/service")]
 
 SERVICES: dict[str, tuple[type[Settings], list[Routes]]] = {
     "customers": (customers.settings.Settings, [customers_handlers.routes]),
@@ -128,7 +130,9 @@ def written(document: Path) -> str:
 def generated() -> dict[Path, str]:
     """Every file that comes from the code, in part or whole, and what it should be."""
     boards = {DASHBOARDS / f"{board.uid}.json": _json(board.render()) for board in BOARDS}
-    return {document: written(document) for document in DOCUMENTS} | boards
+    classes = [settings_class for settings_class, _ in SERVICES.values()]
+    schemas = {file: chart_settings.written(file, classes) for file in SCHEMAS}
+    return {document: written(document) for document in DOCUMENTS} | boards | schemas
 
 
 def _json(value: object) -> str:

@@ -6,7 +6,7 @@ from dev import docs
 from dev.dashboards.boards import BOARDS
 from dev.dashboards.grafana import WIDTH
 
-FILES = [file for file in docs.generated() if file.suffix == ".json"]
+FILES = [file for file in docs.generated() if file.parent == docs.DASHBOARDS]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

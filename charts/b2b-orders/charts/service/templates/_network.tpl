@@ -27,6 +27,9 @@
 {{- with get $config "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" | default (get $config "OTEL_EXPORTER_OTLP_ENDPOINT") }}
 {{ include "service.egress" (list $network.otlp (include "service.portOf" .)) }}
 {{- end }}
+{{- with $network.extraEgress }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "service.egressToDatabase" -}}

@@ -40,7 +40,7 @@
 {{- define "service.env" -}}
 {{- $db := include "service.shared" (list . "db") | fromJson -}}
 {{- $config := include "service.shared" (list . "config") | fromJson -}}
-{{- if $db.host }}
+{{- if $db.host -}}
 - name: DB_HOST
   value: {{ $db.host | quote }}
 - name: DB_PORT
@@ -57,7 +57,7 @@
     secretKeyRef:
       name: {{ $db.existingSecret }}
       key: {{ $db.passwordKey }}
-{{- else }}
+{{- else -}}
 - name: DATABASE_URL
   valueFrom:
     secretKeyRef:
