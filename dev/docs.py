@@ -1,4 +1,4 @@
-"""Writes what comes from the code: the tables of endpoints, settings and metrics, and the Grafana boards.
+"""Writes what comes from the code: tables of endpoints, settings, metrics and values, and the Grafana boards.
 
 `make docs` writes them; a test checks that they are what the code says now.
 """
@@ -6,6 +6,7 @@
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
@@ -19,7 +20,7 @@ from chassis.routes import Routes
 from chassis.settings import Settings
 from chassis.telemetry import metrics as registry
 from customers import handlers as customers_handlers
-from dev import chart_settings
+from dev import chart_settings, values
 from dev.dashboards.boards import BOARDS
 from orchestrator import handlers as orchestrator_handlers
 from orders import handlers as orders_handlers
@@ -28,8 +29,10 @@ from orders import product_handlers
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TELEMETRY = ROOT / "docs" / "telemetry.md"
-DASHBOARDS = ROOT / "charts" / "b2b-orders" / "dashboards"
-SCHEMAS = [DASHBOARDS.parent / folder / "values.schema.json" for folder in (".", "charts/service")]
+UMBRELLA = ROOT / "charts" / "b2b-orders"
+CHARTS = (UMBRELLA, UMBRELLA / "charts" / "service")
+DASHBOARDS = UMBRELLA / "dashboards"
+SCHEMAS = [chart / "values.schema.json" for chart in CHARTS]
 
 SERVICES: dict[str, tuple[type[Settings], list[Routes]]] = {
     "customers": (customers.settings.Settings, [customers_handlers.routes]),
@@ -111,6 +114,7 @@ _SUFFIXES = {"counter": "_total", "info": "_info"}
 DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
     README: {"endpoints": endpoints, "settings": settings},
     TELEMETRY: {"metrics": metrics},
+    **{chart / "README.md": {"values": partial(values.table, chart / "values.yaml")} for chart in CHARTS},
 }
 """The tables of each document, by the name of the place that they stand in."""
 

@@ -122,7 +122,9 @@ def test_every_make_command_has_a_target(command: str) -> None:
     assert "-m" in done.stdout
 
 
-@pytest.mark.parametrize("document", docs.DOCUMENTS, ids=lambda document: document.name)
+@pytest.mark.parametrize(
+    "document", docs.DOCUMENTS, ids=lambda document: str(document.relative_to(docs.ROOT))
+)
 def test_the_tables_are_what_the_code_says(document: Path) -> None:
     assert docs.written(document) == document.read_text(), "run make docs"
 
