@@ -50,6 +50,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if narrow else max(2, min(os.cpu_count() or 1, MOST_WORKERS))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep groups together: pytest-xdist 3.8 adds them to ids where pytest 9.2 does not look (#1386)."""
+    for item in items if getattr(config.option, "loadgroup", False) else ():
+        marker = item.get_closest_marker("xdist_group")
+        if marker is not None and not item.nodeid.endswith(suffix := f"@{marker.args[0]}"):
+            item._id = item.id.parse(item.nodeid + suffix)  # noqa: SLF001 - as pytest-xdist will have to
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the counts that tests recorded: how many schedules or steps they tried."""
     counted = [
