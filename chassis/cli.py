@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable
 from typing import Annotated, NoReturn, TypeVar
 
@@ -30,7 +31,8 @@ def build_cli(
     @cli.callback()
     def begin() -> None:
         # The first process of a container is ended by no signal that it does not handle.
-        signal.signal(signal.SIGTERM, _end)
+        if threading.current_thread() is threading.main_thread():  # no other may
+            signal.signal(signal.SIGTERM, _end)
 
     @cli.command()
     def serve() -> None:
