@@ -10,6 +10,7 @@ the others only ever see answers.
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from http import HTTPStatus
 from time import perf_counter
 from typing import NoReturn, cast
 
@@ -20,6 +21,8 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from chassis import correlation
+from chassis.auth import principal
+from chassis.auth.access import PRINCIPAL
 from chassis.errors import (
     CONTENT_TYPE,
     BodyTimeout,
@@ -36,7 +39,7 @@ from chassis.errors import (
 from chassis.http import SETTINGS
 from chassis.lifecycle import LIFECYCLE
 from chassis.routes import members_of
-from chassis.telemetry import traces
+from chassis.telemetry import spans, traces
 from chassis.telemetry.metrics import HTTP_SERVER_ACTIVE, HTTP_SERVER_DURATION
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -97,7 +100,8 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
             http_route=route,
             http_status=status,
             duration_ms=round(seconds * 1000, 2),
-            **({"error_code": code} if code else {}),
+            **({"error_code": code, **_cause_of(problem)} if problem is not None else {}),
+            **principal.told(request.get(PRINCIPAL, principal.ANONYMOUS)),
         )
         otel_context.detach(token)
 
@@ -113,12 +117,20 @@ def _exemplar(span: Span) -> dict[str, str] | None:
     return {"trace_id": trace.format_trace_id(context.trace_id)} if context.trace_flags.sampled else None
 
 
+def _cause_of(problem: Problem) -> dict[str, str]:
+    """What broke, where it was not the caller: the error of a driver or a client that the problem hides."""
+    cause = problem.__cause__
+    if cause is None or problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return {}
+    return spans.failure_of(getattr(cause, "orig", cause))
+
+
 def _describe(span: Span, status: int, code: str) -> None:
     span.set_attribute("http.response.status_code", status)
     span.set_attribute("correlation_id", correlation.current())
     if code:
         span.set_attribute("error.type", code)
-    if status >= 500:  # noqa: PLR2004 - the first status that is the server's fault
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         span.set_status(Status(StatusCode.ERROR))
 
 

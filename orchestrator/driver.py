@@ -17,6 +17,8 @@ import stamina
 import structlog
 from aiohttp import web
 from opentelemetry import context as otel_context
+from opentelemetry.trace import Status as SpanStatus
+from opentelemetry.trace import StatusCode
 
 from chassis import correlation
 from chassis.database import DATABASE, Database, Work
@@ -251,6 +253,10 @@ class Driver:
                 result = problem
             outcome, code = _outcome(result), _code(result)
             span.set_attribute("saga.outcome", outcome)
+            if code is not None:
+                span.set_attribute("error.type", code)
+            if outcome == "unavailable":
+                span.set_status(SpanStatus(StatusCode.ERROR))
             if isinstance(result, Done) and step == Step.CREATE_ORDER:
                 span.set_attribute("order_id", result.snapshot["id"])
             log.info("saga step", saga_id=saga.id, saga_step=step, outcome=outcome, error_code=code)

@@ -24,6 +24,8 @@ from chassis.errors import FieldError, RequestInvalid
 from chassis.http import SETTINGS
 from chassis.settings import Settings
 
+PRINCIPAL = web.RequestKey("principal", str)
+"""Who calls, as soon as that is proven: known also of a request that is refused then."""
 log = structlog.get_logger(__name__)
 
 
@@ -69,6 +71,7 @@ class Access:
             if token is None:
                 raise TokenMissing.of(scope)
             name, scopes = await self._bearer.verified(token)
+            request[PRINCIPAL] = name
             if scope not in scopes:
                 raise ScopeMissing.of(scope)
         if self._rate is not None:
@@ -82,10 +85,11 @@ def _stated(request: web.Request) -> str:
     if header is None:
         return principal.ANONYMOUS
     try:
-        return principal.parse(header)
+        name = request[PRINCIPAL] = principal.parse(header)
     except ValueError:
         wants = FieldError(f"header:{principal.HEADER}", "Wants an issuer and a subject.")
         raise RequestInvalid("The principal is not valid.", errors=[wants]) from None
+    return name
 
 
 ACCESS = web.AppKey("access", Access)

@@ -1,7 +1,8 @@
 """In whose name work is done: `issuer subject` of an access token, or `anonymous`.
 
 It belongs to the current task, like the correlation id, so that it reaches keys and rows without being
-handed from function to function. It may be an e-mail address: no log line and no span has it.
+handed from function to function. It may be an e-mail address: no span has it, and log lines have the
+first digits of its digest.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 ANONYMOUS = "anonymous"
@@ -19,6 +21,8 @@ HEADER = "X-Principal"
 MAX_PART = 255
 """Characters that an issuer or a subject may have."""
 MAX_LENGTH = 2 * MAX_PART + 1
+TOLD_LENGTH = 16
+"""Hexadecimal digits in a log line: 64 bits, so that two principals are not taken for one."""
 _current: ContextVar[str] = ContextVar("principal", default=ANONYMOUS)
 
 
@@ -52,6 +56,12 @@ def acting(principal: str) -> Iterator[None]:
 def scope_of(principal: str) -> str:
     """What stands for the principal where its name would be too long, or nobody's business."""
     return principal if principal == ANONYMOUS else hashlib.sha256(principal.encode()).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def told(principal: str) -> dict[str, str]:
+    """What a log line says of the principal: enough to find what else it did, not who it is."""
+    return {} if principal == ANONYMOUS else {"principal": scope_of(principal)[:TOLD_LENGTH]}
 
 
 def stated(principal: str | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-from sqlalchemy import Engine
+from sqlalchemy import Dialect, Engine
 
 from chassis.telemetry import traces
 from chassis.telemetry.metrics import DB_DURATION, LOCK_WAIT
@@ -39,15 +39,21 @@ def _summary(statement: str) -> Summary:
 
 
 def observe_statements(engine: Engine) -> None:
-    """Give every statement of this engine a span and a place in the histogram."""
+    """Give every statement of this engine, and each new connection, a span and a place in the histogram."""
     dialect = engine.dialect
+    system = _system(dialect)
     for way in ("do_execute", "do_executemany", "do_execute_no_params"):
-        setattr(dialect, way, _observed(dialect.name, getattr(dialect, way)))
+        setattr(dialect, way, _observed(system, getattr(dialect, way)))
+    connect = dialect.connect
+
+    def connected(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's
+        with _operation("CONNECT", system):
+            return connect(*arguments, **options)
+
+    dialect.connect = connected  # type: ignore[method-assign]  # as the statements
 
 
-def _observed(dialect: str, execute: Callable[..., None]) -> Callable[..., None]:
-    system = "sqlite" if dialect == "sqlite" else "mysql"
-
+def _observed(system: str, execute: Callable[..., None]) -> Callable[..., None]:
     def observed(cursor: object, statement: str, *rest: object) -> None:
         operation, table, locks = _summary(statement)
         span: Span = trace.INVALID_SPAN
@@ -61,20 +67,18 @@ def _observed(dialect: str, execute: Callable[..., None]) -> Callable[..., None]
             span = traces.tracer.start_span(
                 f"{operation} {table}", kind=SpanKind.CLIENT, attributes=attributes
             )
-        started, error_type = perf_counter(), ""
+        started, failure = perf_counter(), None
         try:
             execute(cursor, statement, *rest)
         except BaseException as error:
-            error_type = type(error).__name__
-            span.set_attribute("error.type", error_type)
-            span.set_status(Status(StatusCode.ERROR))
+            failure = error
             raise
         finally:
             seconds = perf_counter() - started
-            DB_DURATION.labels(operation, table, error_type).observe(seconds)
+            DB_DURATION.labels(operation, table, _type_of(failure)).observe(seconds)
             if locks:
                 LOCK_WAIT.labels(table).observe(seconds)
-            span.end()
+            _close(span, failure)
 
     return observed
 
@@ -82,14 +86,48 @@ def _observed(dialect: str, execute: Callable[..., None]) -> Callable[..., None]
 @contextmanager
 def commit(bind: Any) -> Iterator[None]:  # noqa: ANN401 - an Engine or a Connection
     """The span and duration of the COMMIT inside the block."""
-    started, error_type = perf_counter(), ""
-    system = "sqlite" if bind.dialect.name == "sqlite" else "mysql"
-    attributes = {"db.system.name": system, "db.operation.name": "COMMIT"}
+    with _operation("COMMIT", _system(bind.dialect)):
+        yield
+
+
+@contextmanager
+def _operation(name: str, system: str) -> Iterator[None]:
+    """The span and duration of what is sent to the database as no statement."""
+    started, failure = perf_counter(), None
+    span: Span = trace.INVALID_SPAN
+    if trace.get_current_span().is_recording():
+        attributes = {"db.system.name": system, "db.operation.name": name}
+        span = traces.tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
     try:
-        with traces.tracer.start_as_current_span("COMMIT", kind=SpanKind.CLIENT, attributes=attributes):
-            yield
+        yield
     except Exception as error:
-        error_type = type(getattr(error, "orig", error)).__name__
+        failure = getattr(error, "orig", error)
         raise
     finally:
-        DB_DURATION.labels("COMMIT", "none", error_type).observe(perf_counter() - started)
+        DB_DURATION.labels(name, "none", _type_of(failure)).observe(perf_counter() - started)
+        _close(span, failure)
+
+
+def failure_of(error: BaseException) -> dict[str, str]:
+    """How a driver's error is named in spans and log lines: its type and, if it has one, its number.
+
+    Its words may quote what was to be written.
+    """
+    number = getattr(error, "sqlite_errorcode", error.args[0] if error.args else None)
+    named = {"error.type": _type_of(error)}
+    return {**named, "db.response.status_code": str(number)} if isinstance(number, int) else named
+
+
+def _type_of(error: BaseException | None) -> str:
+    return "" if error is None else type(error).__name__
+
+
+def _close(span: Span, error: BaseException | None) -> None:
+    if error is not None:
+        span.set_attributes(failure_of(error))
+        span.set_status(Status(StatusCode.ERROR))
+    span.end()
+
+
+def _system(dialect: Dialect) -> str:
+    return "sqlite" if dialect.name == "sqlite" else "mysql"

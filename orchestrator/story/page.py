@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from chassis.auth.principal import ANONYMOUS
 from orchestrator.models import Saga
 from orchestrator.schemas import SagaView
 from orchestrator.story.spans import Span
@@ -62,6 +63,7 @@ def _about_saga(saga: Saga) -> Table:
         "attention": saga.attention,
         "refusal": (saga.refusal or {}).get("code"),
         "attempts": saga.attempts,
+        "in the name of": None if saga.principal == ANONYMOUS else saga.principal,
         "correlation id": saga.correlation_id,
         "trace id": saga.trace_id,
         "created": _moment(saga.created_at),
@@ -118,10 +120,11 @@ def _history(order: Order) -> Table:
             f"{event['from_status'] or '—'} → {event['to_status']}",
             event["reason"] or "",
             event["correlation_id"],
+            "" if event["principal"] == ANONYMOUS else event["principal"],
         )
         for event in order.view["history"]
     )
-    return _table(("history", "change", "reason", "correlation id"), rows)
+    return _table(("history", "change", "reason", "correlation id", "in the name of"), rows)
 
 
 def _ledger(order: Order) -> Table:

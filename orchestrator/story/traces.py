@@ -51,7 +51,10 @@ def by_trace(spans: Iterable[Span]) -> list[list[Span]]:
 
 
 def _belonging(story: Story, spans: Iterable[Span]) -> list[Span]:
-    """The spans of traces that are known, are linked to a known one, or name a saga or order of the story."""
+    """The spans of traces that are known, are linked to a known one, or do something to a saga or order.
+
+    Who looks at a saga names it, too, and does nothing to it.
+    """
     once = {(span.trace_id, span.span_id): span for span in spans}.values()
     known = set(story.trace_ids)
     sagas = {saga.id for saga in story.sagas}
@@ -59,9 +62,11 @@ def _belonging(story: Story, spans: Iterable[Span]) -> list[Span]:
     wanted = known | {
         span.trace_id
         for span in once
-        if span.attributes.get("saga_id") in sagas
-        or span.attributes.get("order_id") in orders
-        or any(trace_id in known for trace_id, _ in span.links)
+        if any(trace_id in known for trace_id, _ in span.links)
+        or (
+            span.attributes.get("http.request.method") != "GET"
+            and (span.attributes.get("saga_id") in sagas or span.attributes.get("order_id") in orders)
+        )
     }
     return sorted((span for span in once if span.trace_id in wanted), key=lambda span: span.start)
 

@@ -96,13 +96,20 @@ def _folded(spans: Iterable[Span]) -> list[list[Span]]:
 
 def _statements(spans: Sequence[Span]) -> Iterator[str]:
     """The operations in their order, each with its tables: `INSERT orders, order_items x2`."""
-    told = (span for span in spans if span.attributes["db.operation.name"] != "BEGIN")
+    told = (span for span in spans if span.failed or span.attributes["db.operation.name"] != "BEGIN")
     for operation, run in groupby(told, key=lambda span: str(span.attributes["db.operation.name"])):
-        tables = Counter(str(span.attributes.get("db.collection.name", "none")) for span in run)
+        tables = Counter(map(_table, run))
         named = ", ".join(
-            name if count == 1 else f"{name} x{count}" for name, count in tables.items() if name != "none"
+            name if count == 1 else f"{name} x{count}" for name, count in tables.items() if name
         )
         yield f"{operation} {named}".strip()
+
+
+def _table(statement: Span) -> str:
+    """The table of a statement and, if it failed, the driver's error."""
+    noted = ("db.collection.name", *(("error.type", "db.response.status_code") if statement.failed else ()))
+    words = (str(statement.attributes.get(name, "none")) for name in noted)
+    return " ".join(word for word in words if word != "none")
 
 
 def tree(spans: Sequence[Span], width: int, others: Iterable[Span] = ()) -> Table:

@@ -1,10 +1,15 @@
+import sqlite3
+from contextlib import closing
+
 import pytest
+from asyncmy.errors import OperationalError
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis.database import Database
-from chassis.errors import SchemaOutdated
-from tests.chassis.sample import Counter, create_tables
+from chassis.errors import DatabaseUnavailable, SchemaOutdated
+from chassis.telemetry.spans import failure_of
+from tests.chassis.sample import Counter, Settings, create_tables
 from tests.observed import Sample
 
 
@@ -38,6 +43,26 @@ async def test_a_statement_that_fails_is_counted_by_its_error(database: Database
         await database.transact(work)
 
     assert failed.moved == 1
+
+
+async def test_a_connection_that_cannot_be_opened_is_counted_by_its_error(settings: Settings) -> None:
+    failed = _statements("CONNECT", "none", "OperationalError")
+    database = Database(settings.model_copy(update={"database_url": "mysql://root@127.0.0.1:9/none"}))
+
+    with pytest.raises(DatabaseUnavailable):
+        await database.check()
+
+    assert failed.moved == 1
+
+
+def test_an_error_of_a_driver_is_named_without_its_words() -> None:
+    with closing(sqlite3.connect(":memory:")) as connection, pytest.raises(sqlite3.Error) as of_sqlite:
+        connection.execute("SELECT 1 FROM ops_at_acme")
+    of_mysql = OperationalError(2013, "Lost connection while sending 'ops@acme.com'")
+
+    assert failure_of(of_sqlite.value) == {"error.type": "OperationalError", "db.response.status_code": "1"}
+    assert failure_of(of_mysql) == {"error.type": "OperationalError", "db.response.status_code": "2013"}
+    assert failure_of(TimeoutError("of ops@acme.com")) == {"error.type": "TimeoutError"}
 
 
 async def test_statements_that_take_locks_are_counted_apart(database: Database, backend: str) -> None:

@@ -1,5 +1,6 @@
 """Who may call what, in whose name, and that nothing happens before that is settled."""
 
+import hashlib
 from typing import Any
 from urllib.parse import quote
 
@@ -235,6 +236,23 @@ async def test_nobody_is_named_in_the_log(client: Client, issuer: Issuer, log_li
     assert "alice" not in said
     assert TOKEN not in said
     assert "Bearer" not in said
+
+
+async def test_the_log_tells_callers_apart_also_those_who_are_refused(
+    client: Client, issuer: Issuer, log_lines: LogLines
+) -> None:
+    alice = f"{ISSUER} alice@example.com"
+    await _count(client, "k-1", **issuer.bearer(WRITE, sub="alice@example.com"))
+    await _count(client, "k-2", **issuer.bearer("other", sub="alice@example.com"))
+    await _count(client, "k-3", **_as(alice))
+    await _count(client, "k-4", **issuer.bearer(WRITE, sub="bob"))
+    await _count(client, "k-5")
+
+    said = [line.get("principal") for line in log_lines() if line["event"] == "request"]
+    first = hashlib.sha256(alice.encode()).hexdigest()[:16]
+    assert said[:3] == [first] * 3
+    assert said[3] not in (first, None)
+    assert said[4] is None
 
 
 async def test_a_service_without_authentication_says_so_once(

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,16 @@ from tests.processes import run, variables
 NOBODY = "http://127.0.0.1:9"
 FIRST, LATER = "0af7651916cd43dd8448eb211c80319c", "1bf7651916cd43dd8448eb211c80319c"
 SAMPLED = f"00-{FIRST}-b7ad6b7169203331-01"
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """Give the loggers back as they were: the command silences those of its process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 async def told(of: str, url: str, *options: str, orders: str = NOBODY) -> Result:

@@ -55,6 +55,25 @@ def test_statements_in_a_row_are_one_line_and_calls_name_their_path() -> None:
     ]
 
 
+def test_a_statement_that_failed_says_how() -> None:
+    error = {"error.type": "OperationalError", "db.response.status_code": "2013"}
+    died = replace(
+        statement("3", "1", "SELECT", "products"),
+        failed=True,
+        attributes={"db.operation.name": "SELECT", "db.collection.name": "products", **error},
+    )
+    refused = replace(
+        statement("4", "1", "CONNECT"), failed=True, attributes={"db.operation.name": "CONNECT", **error}
+    )
+
+    drawn = [f"{row.guide}{row.label}" for row in rows([TRACE[0], TRACE[2], died, refused])]
+
+    assert drawn == [
+        "POST /orders 201",
+        "└─ SELECT products, products OperationalError 2013 · CONNECT OperationalError 2013",
+    ]
+
+
 def test_a_span_whose_parent_is_unknown_is_a_root() -> None:
     assert [row.guide for row in rows(TRACE[-1:])] == [""]
 
