@@ -1,17 +1,23 @@
-"""The command line that every service has: `serve` and `migrate`."""
+"""The command line of a service: `serve`, `migrate`, and `purge` where something is kept for a time."""
 
 import asyncio
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, NoReturn, TypeVar
 
 import typer
 from aiohttp import web
 
 from chassis import migrations, process, settings
+from chassis.database import Database
+from chassis.errors import Problem
+from chassis.idempotency import KeyRow, Keys
 
 S = TypeVar("S", bound=settings.Settings)
+T = TypeVar("T")
+Purge = Callable[[Database, S], Awaitable[int]]
+"""Forgets what has been kept for long enough; returns how much that was."""
 
 
 def build_cli(
@@ -68,3 +74,40 @@ def build_cli(
 
 def _end(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
+
+
+def add_purge(
+    cli: typer.Typer, settings_class: type[S], keys: type[KeyRow], also: Mapping[str, Purge[S]] | None = None
+) -> None:
+    """The command `purge`: idempotency keys, and what else a service keeps for a time, by its name."""
+
+    @cli.command()
+    def purge() -> None:
+        """Forget what was finished long enough ago. The service does it, too, once an hour."""
+
+        async def work(database: Database, loaded: S) -> str:
+            count = await Keys(loaded.service, database, keys).purge(loaded.idempotency_days)
+            forgotten = [f"{count} idempotency key(s)"]
+            for name, one in (also or {}).items():
+                forgotten.append(f"{await one(database, loaded)} {name}")
+            return ", ".join(forgotten)
+
+        typer.echo(f"{settings_class.service}: {with_database(settings_class, work)} forgotten")
+
+
+def with_database(settings_class: type[S], work: Callable[[Database, S], Awaitable[T]]) -> T:
+    """Do the work of a command; where the database refuses, end with its reason and exit code 1."""
+    loaded = settings.load(settings_class)
+
+    async def run() -> T:
+        database = Database(loaded)
+        try:
+            return await work(database, loaded)
+        finally:
+            await database.close()
+
+    try:
+        return asyncio.run(run())
+    except Problem as problem:
+        typer.echo(f"{loaded.service}: {problem.detail}", err=True)
+        raise typer.Exit(1) from None

@@ -1,6 +1,5 @@
 """`python -m orchestrator`."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -8,20 +7,24 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chassis import settings
-from chassis.cli import build_cli
+from chassis.cli import add_purge, build_cli, with_database
 from chassis.database import Database
-from chassis.errors import Problem
-from orchestrator import queries
+from orchestrator import commands, queries
 from orchestrator.app import DESCRIPTION, create_app
 from orchestrator.job.command import job
-from orchestrator.models import Saga, Status
+from orchestrator.models import IdempotencyKey, Saga, Status
 from orchestrator.schemas import FindSagas
 from orchestrator.settings import Settings
 from orchestrator.smoke.command import smoke
 from orchestrator.story.command import trace
 
 cli = build_cli(Settings, create_app, DESCRIPTION)
+add_purge(
+    cli,
+    Settings,
+    IdempotencyKey,
+    {"saga(s)": lambda database, loaded: commands.purge_sagas(database, loaded.saga_days)},
+)
 cli.command()(job)
 cli.command()(smoke)
 cli.command()(trace)
@@ -33,12 +36,8 @@ def sagas(
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
 ) -> None:
     """List sagas from the database: their state, their next step, what became of the last one."""
-    loaded = settings.load(Settings)
-    try:
-        found = asyncio.run(_find(loaded, FindSagas(status=status, limit=limit)))
-    except Problem as problem:
-        typer.echo(f"orchestrator: {problem.detail}", err=True)
-        raise typer.Exit(1) from None
+    query = FindSagas(status=status, limit=limit)
+    found = with_database(Settings, lambda database, _: _find(database, query))
     table = Table(
         "saga", "status", "next step", "last step", "attempts", "created", "correlation id", "attention"
     )
@@ -57,13 +56,9 @@ def sagas(
     Console(width=None if Console().is_terminal else 250).print(table if found else "no sagas")
 
 
-async def _find(loaded: Settings, query: FindSagas) -> Sequence[Saga]:
-    database = Database(loaded)
-    try:
-        async with database.read() as session:
-            return await queries.find_sagas(session, query)
-    finally:
-        await database.close()
+async def _find(database: Database, query: FindSagas) -> Sequence[Saga]:
+    async with database.read() as session:
+        return await queries.find_sagas(session, query)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from aiohttp import web
 
 from chassis import background
-from chassis.app import build_app
+from chassis.app import PURGE_SECONDS, build_app
 from chassis.client import http_client
+from chassis.database import DATABASE
 from chassis.lifecycle import LIFECYCLE
+from orchestrator import commands
 from orchestrator.driver import DRIVER, driver, interrupt_in_time
 from orchestrator.handlers import routes
 from orchestrator.models import IdempotencyKey
@@ -26,6 +28,7 @@ def create_app(settings: Settings) -> web.Application:
             peers,
             driver,
             background.every(settings.sweep_every, "sweep sagas", _sweep),
+            background.every(PURGE_SECONDS, "purge sagas", _purge),
         ],
         keys=IdempotencyKey,
     )
@@ -37,3 +40,7 @@ def create_app(settings: Settings) -> web.Application:
 async def _sweep(app: web.Application) -> None:
     if not app[LIFECYCLE].draining:  # what is taken over now would have to be given back
         await app[DRIVER].sweep()
+
+
+async def _purge(app: web.Application) -> None:
+    await commands.purge_sagas(app[DATABASE], app[SETTINGS].saga_days)

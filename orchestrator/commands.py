@@ -6,11 +6,11 @@ replica has taken the saga over, the former owner writes nothing any more.
 
 from collections.abc import Sequence
 
-from sqlalchemy import Boolean, Double, bindparam, case, insert, or_, select, tuple_, update
+from sqlalchemy import Boolean, Double, bindparam, case, delete, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis import dialects
-from chassis.database import changed
+from chassis.database import Database, changed
 from chassis.http import Answer
 from chassis.idempotency import Key, Keys
 from orchestrator import answers, failpoints
@@ -19,6 +19,7 @@ from orchestrator.models import UNFINISHED, Base, Saga, Status
 
 LONGEST_PAUSE_SECONDS = 120
 """More than a driver pauses a saga for."""
+PURGE_BATCH = 1000
 # Statements are made once: SQLAlchemy takes longer to put one together than to send it.
 _SAGAS = Base.metadata.tables[Saga.__tablename__]
 _TIMES = ("created_at", "updated_at", "lease_until", "resume_at", "finished_at")
@@ -187,3 +188,22 @@ async def _write(session: AsyncSession, saga: Saga, *, lease: float, pause: floa
     times = {"lease": lease, "pause": pause, "is_over": saga.is_over}
     if await changed(session, _UPDATE, {**values, **fence, **times}) != 1:
         raise LeaseLost(saga.id)
+
+
+async def purge_sagas(database: Database, days: float) -> int:
+    """Forget the sagas that ended more than `days` ago; those without an end stay, however old they are.
+
+    In batches, so that no transaction is long however many there are.
+    """
+    total = 0
+    while count := await database.transact(lambda session: _purge_batch(session, days)):
+        total += count
+    return total
+
+
+async def _purge_batch(session: AsyncSession, days: float) -> int:
+    cutoff = dialects.seconds_from_now(-days * 86_400)
+    # What ended before then began before then, too: the index on that is enough.
+    old = select(Saga.id).where(Saga.created_at < cutoff, Saga.finished_at < cutoff)
+    ids = (await session.scalars(old.order_by(Saga.created_at, Saga.id).limit(PURGE_BATCH))).all()
+    return await changed(session, delete(Saga).where(Saga.id.in_(ids))) if ids else 0

@@ -32,6 +32,7 @@ class Settings(settings.Settings):
         le=100_000,
         description="times the sweeper tries a saga before it needs attention; about a day by default",
     )
+    saga_days: int = Field(90, ge=1, le=3650, description="days a saga is kept after its end")
     sweep_every: Seconds = Field(2, description="seconds between two looks for sagas to take over")
 
     @model_validator(mode="after")
@@ -39,6 +40,14 @@ class Settings(settings.Settings):
         if self.saga_lease <= self.peer_deadline + self.peer_timeout:
             raise ValueError(
                 "SAGA_LEASE: wants more than PEER_DEADLINE + PEER_TIMEOUT, or steps outlive their lease"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_days(self) -> Self:
+        if self.saga_days < self.idempotency_days:
+            raise ValueError(
+                "SAGA_DAYS: wants at least IDEMPOTENCY_DAYS, or replays name sagas that are gone"
             )
         return self
 

@@ -854,6 +854,17 @@ MUTATIONS = (
         "lease",
     ),
     Mutation(
+        "sagas without an end are forgotten with the others",
+        (
+            Edit(
+                "orchestrator/commands.py",
+                "where(Saga.created_at < cutoff, Saga.finished_at < cutoff)",
+                "where(Saga.created_at < cutoff)",
+            ),
+        ),
+        (SAGAS,),
+    ),
+    Mutation(
         "a lease from before the clock was set back lasts",
         (
             Edit(

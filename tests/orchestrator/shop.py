@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -19,7 +20,7 @@ from chassis import dialects
 from chassis.database import DATABASE, Database, changed
 from orchestrator.answers import JOB_PATH
 from orchestrator.driver import DRIVER, Driver
-from orchestrator.models import UNFINISHED, Saga
+from orchestrator.models import UNFINISHED, IdempotencyKey, Saga
 from tests.client import Client, Reply, Serve, refused
 from tests.databases import MakeSettings
 from tests.orchestrator.wire import WAIT_SECONDS, Wire, open_wire
@@ -94,6 +95,15 @@ async def lease_runs_out(database: Database, saga_id: str, *, ago: float = 1) ->
     past = dialects.seconds_from_now(-ago)
     late = update(Saga).where(Saga.id == saga_id).values(lease_until=past, resume_at=past)
     assert await database.transact(lambda session: changed(session, late)) == 1
+
+
+async def ended_days_ago(database: Database, saga_id: str, days: float) -> None:
+    """Let a saga and its key have ended so many days ago."""
+    then = dialects.seconds_from_now(-days * 86_400)
+    its = update(Saga).where(Saga.id == saga_id).values(created_at=then, finished_at=then)
+    its_key = update(IdempotencyKey).where(IdempotencyKey.resource == saga_id).values(completed_at=then)
+    for statement in (its, its_key):
+        assert await database.transact(partial(changed, statement=statement)) == 1
 
 
 # --- customers and orders -----------------------------------------------------------------------

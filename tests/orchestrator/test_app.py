@@ -10,7 +10,9 @@ from orchestrator.settings import Settings
 from tests.client import Client, Serve
 from tests.databases import MakeSettings
 from tests.documents import ACCESS_REFUSALS, described, refusals
+from tests.orchestrator.shop import Shop, ended_days_ago, until
 
+UNKNOWN = {"customer_id": 999, "items": [{"product_id": 1, "qty": 1}]}
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
@@ -69,3 +71,16 @@ async def test_its_document_is_valid_and_names_every_refusal_of_the_main_job(
         "saga.not_found",
         "saga.not_retryable",
     }
+
+
+async def test_it_forgets_old_sagas_by_itself(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.app.PURGE_SECONDS", 0.02)
+    orchestrator = await shop.replica(saga_days=30)
+    saga_id = (await orchestrator.job(UNKNOWN)).json["saga_id"]
+
+    await ended_days_ago(orchestrator.database, saga_id, 31)
+
+    async def is_gone() -> bool:
+        return (await orchestrator.client.get(f"/orchestrator/sagas/{saga_id}")).status == 404
+
+    await until(is_gone)

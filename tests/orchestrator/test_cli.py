@@ -1,4 +1,4 @@
-"""`python -m orchestrator sagas`: once as a process, as operators run it, else in this one."""
+"""`python -m orchestrator sagas` and `purge`: once as a process, as operators run it, else in this one."""
 
 import asyncio
 from pathlib import Path
@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from orchestrator.__main__ import cli
 from orchestrator.settings import Settings
 from tests.databases import Databases, DatabaseUrl
-from tests.orchestrator.shop import Replica, Shop
+from tests.orchestrator.shop import Replica, Shop, ended_days_ago
 from tests.processes import run, variables
 
 UNKNOWN = {"customer_id": 999, "items": [{"product_id": 1, "qty": 1}]}
@@ -98,3 +98,22 @@ async def test_what_is_no_filter_is_refused(arguments: Any, tmp_path: Path) -> N
 
     assert ended.exit_code == 2
     assert arguments[0] in ended.stderr
+
+
+async def test_purge_forgets_keys_and_sagas_when_their_days_are_over(
+    orchestrator: Replica, database_url: DatabaseUrl
+) -> None:
+    started = [(await orchestrator.job(UNKNOWN, key=f"key-{n}")).json["saga_id"] for n in range(3)]
+    await ended_days_ago(orchestrator.database, started[0], 91)
+    await ended_days_ago(orchestrator.database, started[1], 8)
+    url = database_url(Settings)
+
+    ended = [
+        await asyncio.to_thread(CliRunner().invoke, cli, ["purge"], env=variables(url)) for _ in range(2)
+    ]
+
+    assert [(one.exit_code, one.output) for one in ended] == [
+        (0, "orchestrator: 2 idempotency key(s), 1 saga(s) forgotten\n"),
+        (0, "orchestrator: 0 idempotency key(s), 0 saga(s) forgotten\n"),
+    ]
+    assert [row[0] for row in rows((await sagas(url)).stdout)] == [started[2], started[1]]

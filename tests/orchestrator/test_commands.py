@@ -524,3 +524,56 @@ async def test_the_age_of_unfinished_sagas_is_that_of_the_oldest_in_each_state(r
 async def number_of_sagas(replica: Replica) -> int:
     async with replica.database.read() as session:
         return await session.scalar(select(func.count()).select_from(Saga)) or 0
+
+
+# --- purge --------------------------------------------------------------------------------------
+
+
+async def aged(replica: Replica, key: str, *, created: float, finished: float | None, status: Status) -> str:
+    """A saga of so many days ago; return its id."""
+    saga = await replica.start(key, status=status)
+    ages = {"created_at": created, "finished_at": finished}
+    times = {
+        name: dialects.seconds_from_now(-days * 86_400) for name, days in ages.items() if days is not None
+    }
+    await replica.database.transact(
+        lambda session: session.execute(update(Saga).where(Saga.id == saga.id).values(times))
+    )
+    return saga.id
+
+
+async def test_sagas_are_forgotten_in_batches_long_after_their_end(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.commands.PURGE_BATCH", 2)
+    ends = (Status.SUCCEEDED, Status.FAILED, Status.COMPENSATED)
+    for number in range(5):
+        await aged(replica, f"old-{number}", created=99 - number, finished=91, status=ends[number % 3])
+    kept = [
+        await aged(replica, "young", created=89, finished=89, status=Status.SUCCEEDED),
+        await aged(replica, "late", created=400, finished=1, status=Status.COMPENSATED),
+        await aged(replica, "running", created=400, finished=None, status=Status.RUNNING),
+        await aged(replica, "stuck", created=400, finished=None, status=Status.NEEDS_ATTENTION),
+        await aged(replica, "undoing", created=400, finished=None, status=Status.COMPENSATING),
+    ]
+
+    with statements_sent(replica.database) as sent:
+        counts = [await commands.purge_sagas(replica.database, 90) for _ in range(2)]
+
+    assert counts == [5, 0]
+    assert len([statement for statement in sent if statement.startswith("DELETE")]) == 3
+    async with replica.database.read() as session:
+        assert set(await session.scalars(select(Saga.id))) == set(kept)
+
+
+async def test_replicas_that_purge_at_the_same_time_do_not_hinder_one_another(
+    replicas: tuple[Replica, Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.commands.PURGE_BATCH", 3)
+    for number in range(20):
+        await aged(replicas[0], f"old-{number}", created=91, finished=91, status=Status.FAILED)
+
+    counts = await asyncio.gather(*(commands.purge_sagas(one.database, 90) for one in replicas * 2))
+
+    assert sum(counts) == 20
+    assert await number_of_sagas(replicas[0]) == 0

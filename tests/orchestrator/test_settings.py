@@ -59,3 +59,16 @@ def test_shorter_steps_allow_a_shorter_lease() -> None:
 def test_no_patience_at_all_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=name):
         Settings.model_validate({name: 0})
+
+
+def test_a_saga_that_is_forgotten_before_its_key_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SAGA_DAYS", "30")
+    monkeypatch.setenv("IDEMPOTENCY_DAYS", "31")
+
+    with pytest.raises(SystemExit) as stopped:
+        settings.load(Settings)
+
+    assert stopped.value.code == 78
+    assert "  SAGA_DAYS: wants at least IDEMPOTENCY_DAYS" in capsys.readouterr().err

@@ -59,7 +59,20 @@ async def test_expire_tidies_up(shop: Shop, database_url: DatabaseUrl) -> None:
     assert await shop.level(product_id) == Level(stock=10, reserved=1)
 
 
-@pytest.mark.parametrize("command", ["expire", "reconcile"])
+async def test_purge_forgets_the_keys_whose_days_are_over(shop: Shop, database_url: DatabaseUrl) -> None:
+    await shop.confirmed({await shop.product(): 1})
+    await shop.sql("UPDATE orders_idempotency_keys SET completed_at = '2026-01-01'")
+    await shop.confirmed({await shop.product(): 1})
+
+    results = [await orders(database_url(Settings), "purge") for _ in range(2)]
+
+    assert [(result.exit_code, result.output) for result in results] == [
+        (0, "orders: 1 idempotency key(s) forgotten\n"),
+        (0, "orders: 0 idempotency key(s) forgotten\n"),
+    ]
+
+
+@pytest.mark.parametrize("command", ["expire", "reconcile", "purge"])
 async def test_a_command_without_a_schema_says_so_in_one_line(tmp_path: Path, command: str) -> None:
     result = await orders(f"sqlite:///{tmp_path / 'empty.db'}", command)
 
@@ -67,7 +80,7 @@ async def test_a_command_without_a_schema_says_so_in_one_line(tmp_path: Path, co
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
 
 
-@pytest.mark.parametrize("command", ["expire", "reconcile"])
+@pytest.mark.parametrize("command", ["expire", "reconcile", "purge"])
 async def test_a_command_without_a_database_says_so_in_one_line(command: str) -> None:
     result = await orders("mysql://root@127.0.0.1:1/orders", command)
 
@@ -81,6 +94,7 @@ async def test_a_command_without_a_database_says_so_in_one_line(command: str) ->
         ("serve", "Serve HTTP until SIGTERM."),
         ("migrate", "Bring the database schema up to date."),
         ("expire", "Cancel every order whose reservation has expired and release its stock."),
+        ("purge", "Forget what was finished long enough ago."),
         ("reconcile", "Compare stock, reservations and totals with the ledger; exit 1 and list what is off."),
     ],
 )
