@@ -20,7 +20,7 @@ from chassis.routes import Routes
 from chassis.settings import Settings
 from chassis.telemetry import metrics as registry
 from customers import handlers as customers_handlers
-from dev import chart_settings, values
+from dev import alerts, chart_settings, values
 from dev.dashboards.boards import BOARDS
 from orchestrator import handlers as orchestrator_handlers
 from orders import handlers as orders_handlers
@@ -29,6 +29,7 @@ from orders import product_handlers
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TELEMETRY = ROOT / "docs" / "telemetry.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 UMBRELLA = ROOT / "charts" / "b2b-orders"
 CHARTS = (UMBRELLA, UMBRELLA / "charts" / "service")
 DASHBOARDS = UMBRELLA / "dashboards"
@@ -114,6 +115,7 @@ _SUFFIXES = {"counter": "_total", "info": "_info"}
 DOCUMENTS: dict[Path, dict[str, Callable[[], str]]] = {
     README: {"endpoints": endpoints, "settings": settings},
     TELEMETRY: {"metrics": metrics},
+    OPERATIONS: {"alerts": alerts.table},
     **{chart / "README.md": {"values": partial(values.table, chart / "values.yaml")} for chart in CHARTS},
 }
 """The tables of each document, by the name of the place that they stand in."""
