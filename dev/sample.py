@@ -1,15 +1,22 @@
 """Sample data, through the public APIs: one customer, and products with stock.
 
 Safe to repeat: what is there already is looked up, and a product that sold well is filled up again.
+`python -m dev.sample` does it at CUSTOMERS_API_BASE and ORDERS_API_BASE: k8s/demo runs it in a cluster, from
+this file and calls.py alone.
 """
 
+import asyncio
+import os
+import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from dev import calls
-from dev.stack import Stack
+
+if TYPE_CHECKING:
+    from dev.stack import Stack
 
 STOCK = 500
 CUSTOMER = {"name": "ACME Corporation", "email": "ops@acme.com", "phone": "+1234567890"}
@@ -30,9 +37,14 @@ class Sample:
     products: list[dict[str, Any]]
 
 
-async def load(http: aiohttp.ClientSession, services: Stack) -> Sample:
+async def load(http: aiohttp.ClientSession, services: "Stack") -> Sample:
     """See to it that the sample data is there."""
-    customers, products = f"{services.customers.url}/admin/customers", f"{services.orders.url}/admin/products"
+    return await load_at(http, services.customers.url, services.orders.url)
+
+
+async def load_at(http: aiohttp.ClientSession, customers_url: str, orders_url: str) -> Sample:
+    """The same for services at these addresses."""
+    customers, products = f"{customers_url}/admin/customers", f"{orders_url}/admin/products"
     customer = await _ensure(http, customers, "create-customer", CUSTOMER, unique="email")
     found = [
         await _ensure(http, products, "create-product", {**product, "stock": STOCK}, unique="sku")
@@ -61,3 +73,21 @@ async def _filled_up(http: aiohttp.ClientSession, url: str, product: dict[str, A
         await calls.post(http, f"{url}/{product['id']}/adjust-stock", body, expect=(200,))
     ).json["data"]
     return data
+
+
+async def main() -> int:
+    """Load it, say what there is, and return the exit code."""
+    try:
+        async with aiohttp.ClientSession() as http:
+            found = await load_at(http, os.environ["CUSTOMERS_API_BASE"], os.environ["ORDERS_API_BASE"])
+    except (aiohttp.ClientError, calls.UnexpectedReply) as error:
+        print(f"sample data: {error}", file=sys.stderr)
+        return 1
+    print(f"customer {found.customer['id']}: {found.customer['name']}")
+    for product in found.products:
+        print(f"product {product['id']}: {product['sku']}, {product['available']} available")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -67,6 +67,13 @@ async def prometheus(folder: Path, services: Stack, rules: Sequence[Path]) -> As
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    async with running(folder) as server:
+        yield server
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[Prometheus]:
+    """A server with the `prometheus.yml` of this folder, until the block ends."""
     with reserved() as port, (folder / "prometheus.log").open("wb") as log:
         server = subprocess.Popen(  # noqa: ASYNC220, S603 - our own command
             (
