@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn, TypeVar
 import typer
 from aiohttp import web
 
-from chassis import migrations, process, settings
+from chassis import failpoints, migrations, process, settings
 from chassis.database import Database
 from chassis.errors import Problem
 from chassis.idempotency import KeyRow, Keys
@@ -55,6 +55,7 @@ def build_cli(
     ) -> None:
         """Bring the database schema up to date. Safe to run from several places at once."""
         loaded = settings.load(settings_class)
+        failpoints.arm(loaded.failpoints)
         try:
             if not check:
                 typer.echo(f"{service}: schema at {asyncio.run(migrations.upgrade(loaded))}")

@@ -6,7 +6,7 @@ replicas that start together migrate once.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from pathlib import Path
 from time import monotonic
@@ -23,12 +23,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from chassis import dialects
+from chassis.failpoints import Failpoint
 from chassis.settings import Settings
 
 WAIT_SECONDS = 60
 """How long the command `migrate` waits for the database, or for another process that migrates."""
 LOCK_SECONDS = 2
 """How long one attempt waits for a lock: requests queue behind it, and a process that is told to end."""
+ANSWER_SECONDS = 10
+"""How long the database may say nothing before a migration begins; what it takes then, nobody knows."""
+MIGRATED = Failpoint("schema.migrated", "All statements of the migrations are done; nothing is committed.")
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -55,7 +59,8 @@ async def current(settings: Settings) -> str | None:
     """
 
     async def ask(connection: AsyncConnection) -> str | None:
-        return await connection.run_sync(_revision, settings.service)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await connection.run_sync(_revision, settings.service)
 
     return await _patiently(settings, ask)
 
@@ -90,16 +95,28 @@ async def apply(connection: AsyncConnection, service: str) -> str:
 
     Raises:
         SchemaBusy: another process is at it.
-        DBAPIError: what `connected` makes a reason of.
+        DBAPIError, TimeoutError: what `connected` makes a reason of.
 
     """
-    try:
-        async with dialects.migration_lock(connection, f"{service}_migration", LOCK_SECONDS):
-            revision = await connection.run_sync(_upgrade, service)
-            await connection.commit()
-    except TimeoutError as error:
-        raise SchemaBusy(str(error)) from error
+    async with (
+        asyncio.timeout(LOCK_SECONDS + ANSWER_SECONDS) as silence,
+        _locked(connection, f"{service}_migration"),
+    ):
+        silence.reschedule(None)
+        revision = await connection.run_sync(_upgrade, service)
+        await MIGRATED()
+        await connection.commit()
     return revision
+
+
+@asynccontextmanager
+async def _locked(connection: AsyncConnection, name: str) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(dialects.migration_lock(connection, name, LOCK_SECONDS))
+        except TimeoutError as error:
+            raise SchemaBusy(str(error)) from error
+        yield
 
 
 @cache
@@ -178,8 +195,12 @@ async def connected(settings: Settings) -> AsyncIterator[AsyncConnection]:
     """
     engine = dialects.create_engine(settings.sqlalchemy_url, "migration", lock_timeout=LOCK_SECONDS)
     try:
-        async with engine.connect() as connection:
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                connection = await stack.enter_async_context(engine.connect())
             yield connection
+    except TimeoutError as error:
+        raise DatabaseAbsent(f"no answer from {engine.url!r}") from error
     except DBAPIError as error:
         raise _reason(error, engine.url) from error
     finally:

@@ -1,18 +1,24 @@
 import asyncio
 import importlib
+import itertools
 import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection, Engine, MetaData, event
+from sqlalchemy.engine import make_url
 
-from chassis import dialects, migrations
+from chassis import dialects, migrations, mysql
 from chassis.migrations import MigrationFailed
 from chassis.settings import Settings
 from tests.databases import ROOT, Databases, MakeSettings, execute, on_database
+from tests.faults.proxy import Faults, proxy, to
 from tests.observed import LogLines
 from tests.processes import run, start, variables
 
@@ -32,10 +38,10 @@ def empty(databases: Databases, tmp_path: Path) -> str:
     return databases.empty(tmp_path)
 
 
-@every_service
-async def test_the_migrations_make_what_the_models_say(make_settings: MakeSettings, service: str) -> None:
+async def _differences(settings: Settings) -> Any:
+    """Between the models of a service and its database."""
+    service = settings.service
     metadata: MetaData = importlib.import_module(f"{service}.models").Base.metadata
-    settings = make_settings(_settings_class(service))
     engine = dialects.create_engine(settings.sqlalchemy_url, "writers", lock_timeout=5)
 
     def compare(connection: Connection) -> Any:
@@ -45,8 +51,12 @@ async def test_the_migrations_make_what_the_models_say(make_settings: MakeSettin
     async with engine.connect() as connection:
         differences = await connection.run_sync(compare)
     await engine.dispose()
+    return differences
 
-    assert differences == []
+
+@every_service
+async def test_the_migrations_make_what_the_models_say(make_settings: MakeSettings, service: str) -> None:
+    assert await _differences(make_settings(_settings_class(service))) == []
 
 
 async def test_all_services_may_share_one_schema(empty: str) -> None:
@@ -68,6 +78,55 @@ async def test_a_migration_that_was_interrupted_is_done_again(empty: str, servic
     await migrations.upgrade(settings)
 
     assert await migrations.current(settings) == migrations.head(service)
+
+
+@every_service
+async def test_a_migration_that_ends_before_any_of_its_statements_is_done_again(
+    empty: str, service: str
+) -> None:
+    settings = _settings_class(service)(**on_database(empty))
+    interrupted = 0
+
+    for allowed in itertools.count():
+        with _ends_after(allowed), suppress(_Ended):
+            await migrations.upgrade(settings)
+            break
+        interrupted += 1
+
+    assert interrupted > 1
+    assert await migrations.current(settings) == migrations.head(service)
+    assert await _differences(settings) == []
+
+
+class _Ended(BaseException):
+    """The process has ended, as far as its migration can tell."""
+
+
+@contextmanager
+def _ends_after(allowed: int) -> Iterator[None]:
+    """Let so many statements that change tables be sent, and no more."""
+    sent = itertools.count()
+
+    def end(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if statement.lstrip().startswith(("CREATE", "ALTER")) and next(sent) == allowed:
+            raise _Ended
+
+    event.listen(Engine, "before_cursor_execute", end)
+    yield
+    event.remove(Engine, "before_cursor_execute", end)
+
+
+async def test_a_migration_that_was_killed_is_done_again_by_two_at_once(empty: str) -> None:
+    settings = _settings_class("orders")(**on_database(empty))
+
+    killed = run("orders", "migrate", **variables(empty, failpoints="schema.migrated=kill"))
+    left = await migrations.current(settings)
+    again = await asyncio.gather(*(migrations.upgrade(settings) for _ in range(2)))
+
+    assert killed.returncode == -signal.SIGKILL
+    assert not migrations.suffices(left, "orders")
+    assert again == [migrations.head("orders")] * 2
+    assert await _differences(settings) == []
 
 
 async def test_the_schema_of_a_newer_release_is_left_alone(empty: str) -> None:
@@ -131,6 +190,54 @@ async def test_a_database_that_never_answers_is_a_reason_in_one_line(monkeypatch
 
     assert "\n" not in str(failed.value)
     assert "hunter2" not in str(failed.value)
+
+
+@only_mariadb
+@pytest.mark.parametrize("moment", ["connected", "locking"])
+async def test_a_database_that_falls_silent_before_a_migration_is_a_reason_in_one_line(
+    empty: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = make_url(empty)
+    monkeypatch.setattr(migrations, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(migrations, "LOCK_SECONDS", 0)
+    monkeypatch.setattr(migrations, "ANSWER_SECONDS", 0.5)
+    async with proxy("database", to(url.port or 0), seed=1) as link:
+        settings = _settings_class("customers")(
+            **on_database(url.set(port=link.port).render_as_string(hide_password=False))
+        )
+
+        async def connect(**options: Any) -> Any:
+            connection = await mysql.connect(**options)
+            link.faults = Faults(black_hole=True)
+            return connection
+
+        migration_lock = dialects.migration_lock
+
+        def lock(*arguments: Any) -> Any:
+            link.faults = Faults(black_hole=True)
+            return migration_lock(*arguments)
+
+        if moment == "connected":
+            monkeypatch.setattr(dialects, "connect", connect)
+        else:
+            monkeypatch.setattr(dialects, "migration_lock", lock)
+
+        async with asyncio.timeout(30):
+            with pytest.raises(MigrationFailed, match=r"^no answer from mysql"):
+                await migrations.upgrade(settings)
+
+
+def test_the_command_that_waits_for_its_database_can_be_ended() -> None:
+    given = variables("mysql://root@127.0.0.1:1/nothing")
+
+    with start("customers", "migrate", **given) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        process.terminate()
+        errors = process.communicate()[1]
+
+    assert "waiting for the database" in said
+    assert (process.returncode, errors) == (128 + signal.SIGTERM, "")
 
 
 @only_mariadb
