@@ -41,7 +41,8 @@ DRIVER = "tests/orchestrator/test_driver.py"
 SAGAS = "tests/orchestrator/test_commands.py"
 SWEEPER = "tests/orchestrator/test_sweeper.py"
 CONNECTIONS = "tests/chassis/test_connections.py"
-DRAIN = "tests/e2e/test_drain.py"
+ROLLOUT = "tests/e2e/test_rollout.py"
+MIGRATIONS = "tests/chassis/test_migrations.py"
 HOSTILE = "tests/e2e/test_hostile.py"
 
 
@@ -373,31 +374,31 @@ MUTATIONS = (
                 "            pass\n",
             ),
         ),
-        (DRIVER, DRAIN),
+        (DRIVER, ROLLOUT),
         "gives_the_sagas_back or another_replica",
     ),
     Mutation(
         "drain: a service that is told to end stops listening at once",
         (Edit("chassis/process.py", "        await asyncio.sleep(settings.drain_seconds)\n", ""),),
-        (DRAIN,),
+        (ROLLOUT,),
         "loses_no_request",
     ),
     Mutation(
         "drain: connections are kept open",
         (Edit("chassis/middlewares.py", "if request.app[LIFECYCLE].draining:", "if False:"),),
-        (DRAIN,),
+        (ROLLOUT,),
         "loses_no_request",
     ),
     Mutation(
         "drain: who waits for a saga is cut off",
         (Edit("orchestrator/app.py", "    app.on_shutdown.append(interrupt_in_time)\n", ""),),
-        (DRAIN,),
+        (ROLLOUT,),
         "another_replica",
     ),
     Mutation(
         "drain: a handler that never ends is waited for twice",
         (Edit("chassis/process.py", "settings.shutdown_timeout / 2", "settings.shutdown_timeout"),),
-        (DRAIN,),
+        (ROLLOUT,),
         "another_replica",
     ),
     Mutation(
@@ -875,6 +876,72 @@ MUTATIONS = (
         ),
         ("tests/e2e/test_clocks.py", "tests/orchestrator/test_commands.py"),
         "lease",
+    ),
+    Mutation(
+        "migrations: a database that is silent at the start is waited for",
+        (
+            Edit(
+                "chassis/migrations.py",
+                "            async with asyncio.timeout(ANSWER_SECONDS):\n                connection =",
+                "            async with asyncio.timeout(None):\n                connection =",
+            ),
+        ),
+        (MIGRATIONS,),
+        "falls_silent",
+    ),
+    Mutation(
+        "migrations: a database that is silent about its lock is waited for",
+        (
+            Edit(
+                "chassis/migrations.py",
+                "asyncio.timeout(LOCK_SECONDS + ANSWER_SECONDS)",
+                "asyncio.timeout(None)",
+            ),
+        ),
+        (MIGRATIONS,),
+        "falls_silent",
+    ),
+    Mutation(
+        "migrations: an index that is there is created again",
+        (
+            Edit(
+                "chassis/migrations.py",
+                'if name not in {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}:',
+                "if True:",
+            ),
+        ),
+        (MIGRATIONS,),
+        "before_any_of_its_statements",
+    ),
+    Mutation(
+        "migrations: replicas do not wait for one another",
+        (
+            Edit(
+                "chassis/dialects.py",
+                'text("SELECT GET_LOCK(:name, :wait)")',
+                'text("SELECT :name = :name AND :wait = :wait")',
+            ),
+        ),
+        (MIGRATIONS,),
+        "two_at_once or does_not_finish",
+    ),
+    Mutation(
+        "migrations: SIGTERM is left to the kernel",
+        (Edit("chassis/cli.py", "        signal.signal(signal.SIGTERM, _end)\n", "        pass\n"),),
+        (MIGRATIONS,),
+        "can_be_ended",
+    ),
+    Mutation(
+        "migrations: a newer schema is taken for an older one",
+        (
+            Edit(
+                "chassis/migrations.py",
+                "return revision == head(service) or (",
+                "return revision == head(service) or False and (",
+            ),
+        ),
+        (ROLLOUT,),
+        "next_release",
     ),
     Mutation(
         "readiness ignores the schema",

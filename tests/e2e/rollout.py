@@ -1,14 +1,11 @@
-"""A service is told to end while traffic still comes, as when Kubernetes deletes a pod: nobody notices.
-
-A pod that ends is sent new connections for as long as kube-proxy takes to hear that it is not ready
-any more, and what was begun may take longer than that. Each service is a process here, on MariaDB.
-"""
+"""The three services as processes on MariaDB, the traffic that comes to them, and what holds them up."""
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any
 
 import aiohttp
@@ -16,6 +13,7 @@ import pytest
 import pytest_asyncio
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 from sqlalchemy import text
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -23,22 +21,12 @@ from chassis.settings import parse_database_url
 from dev.ports import HOST
 from dev.stack import Service, Stack, stack
 from orchestrator.answers import JOB_PATH
-from orchestrator.errors import SagaUnfinished
 from orchestrator.models import UNFINISHED
-from tests.client import Client, Reply, refused
+from tests.client import Client, Reply
 from tests.databases import TOKEN, MariaDB, execute, one_each
-from tests.orchestrator.shop import MEMBERS, Catalog, until
+from tests.orchestrator.shop import Catalog
 
-LAG_SECONDS = 1.5
-"""How long new connections still come after a service became unready; DRAIN_SECONDS is 2."""
-CALLERS = 2  # of each kind
-PAUSE_SECONDS = 0.05
-BUSY = 20  # answers before the end is asked for
-SHUTDOWN_SECONDS = 6
-"""Twice as long is more than `Service.terminate` waits before it kills."""
-
-# One set of processes for all of them.
-pytestmark = [pytest.mark.xdist_group("drain"), pytest.mark.asyncio(loop_scope="module")]
+BUSY = 10  # answers before anything is done to the service
 Send = Callable[[Client, str], Coroutine[Any, Any, Reply]]
 
 
@@ -58,9 +46,10 @@ class System:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def system(mariadb: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    """The three services, running."""
-    urls = one_each(mariadb, tmp_path_factory.mktemp("databases"))
+async def system(mariadb_server: URL, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """The three services, running; what becomes of their schemas is seen by no other test."""
+    schemas = MariaDB(mariadb_server)
+    urls = one_each(schemas, tmp_path_factory.mktemp("databases"))
     told = {
         "SERVICE_TOKEN": TOKEN,
         "SYNCHRONIZE": "false",
@@ -70,16 +59,17 @@ async def system(mariadb: MariaDB, tmp_path_factory: pytest.TempPathFactory) -> 
     }
     async with (
         stack(tmp_path_factory.mktemp("drained"), database_urls=urls, environment=told) as processes,
-        _session() as session,
+        open_session() as session,
     ):
         catalog = Catalog(Client(session, processes.customers.port), Client(session, processes.orders.port))
         yield System(processes, urls, catalog)
         for service in processes:
             await service.kill()  # the end is no part of any test
+    schemas.close()
 
 
 @asynccontextmanager
-async def _session(*, force_close: bool = False) -> AsyncIterator[aiohttp.ClientSession]:
+async def open_session(*, force_close: bool = False) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(limit=0, force_close=force_close)
     async with aiohttp.ClientSession(connector=connector) as session:
         AioHttpClientInstrumentor.uninstrument_session(session)  # a caller is none of our services
@@ -94,6 +84,7 @@ class Traffic:
     """What callers of one service saw until nothing was sent to it any more."""
 
     send: Send
+    pause: float
     replies: list[Reply] = field(default_factory=list)
     while_unready: list[Reply] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
@@ -117,26 +108,28 @@ class Traffic:
                     self.while_unready.append(reply)
             if len(self.replies) == BUSY:
                 self.busy.set()
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(self.pause)
 
 
 @asynccontextmanager
-async def _coming(service: Service, send: Send) -> AsyncIterator[Traffic]:
-    """Callers that keep their connections, and callers that have a new one for each request."""
-    traffic = Traffic(send)
-    async with _session() as kept, _session(force_close=True) as anew, asyncio.TaskGroup() as callers:
-        for number in range(CALLERS):
+async def coming(
+    service: Service, send: Send, *, callers: int, pause: float = 0.05
+) -> AsyncIterator[Traffic]:
+    """So many callers that keep their connections, and as many that have a new one for each request."""
+    traffic = Traffic(send, pause)
+    async with open_session() as kept, open_session(force_close=True) as anew, asyncio.TaskGroup() as calling:
+        for number in range(callers):
             for kind, session in (("kept", kept), ("anew", anew)):
-                name = f"{service.name}-{kind}-{number}"
-                callers.create_task(traffic.call(Client(session, service.port), name))
+                name = f"{service.name}-{kind}-{number}-{token_hex(4)}"
+                calling.create_task(traffic.call(Client(session, service.port), name))
         await traffic.busy.wait()
         yield traffic
         traffic.over.set()
 
 
-async def _is_unready(service: Service) -> None:
+async def is_unready(service: Service) -> None:
     """Wait until its readiness says that it drains."""
-    async with _session() as session:
+    async with open_session() as session:
         while True:
             reply = await Client(session, service.admin_port).get("/readyz")
             if reply.status == 503:
@@ -145,7 +138,7 @@ async def _is_unready(service: Service) -> None:
             await asyncio.sleep(0.01)
 
 
-async def _refuses_connections(service: Service) -> None:
+async def refuses_connections(service: Service) -> None:
     """Wait until it does not listen any more."""
     while True:
         try:
@@ -160,7 +153,7 @@ async def _refuses_connections(service: Service) -> None:
 
 
 @asynccontextmanager
-async def _locked(url: str, table: str, row: int) -> AsyncIterator[None]:
+async def locked_row(url: str, table: str, row: int) -> AsyncIterator[None]:
     """Another transaction has the row; whoever needs it waits."""
     engine = create_async_engine(parse_database_url(url), poolclass=NullPool)
     async with engine.connect() as connection:
@@ -211,88 +204,13 @@ async def _ordering(system: System, path: str) -> Case:
     return Case(send, slow, (system.urls["orders"], "products", locked["items"][0]["product_id"]))
 
 
-# --- what takes too long ------------------------------------------------------------------------
+PREPARE = {"customers": _customers, "orders": _orders, "orchestrator": _orchestrator}
 
 
-async def test_what_does_not_end_in_time_is_answered_and_given_to_another_replica(system: System) -> None:
-    """One request waits for a saga that waits for a locked row; the handler of another one never ends."""
-    await system.all_run()
-    case, other = await _orchestrator(system), system.processes.orchestrator
-    told = {
-        "FAILPOINTS": "saga.answered=wait(600)",
-        "DRAIN_SECONDS": "0",
-        "SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS),
-        "PEER_TIMEOUT": "20",
-        "PEER_DEADLINE": "20",
-    }
-    service = other.replica()
-    service.environment = {**service.environment, **told}
-    await service.start()
-
-    async with _session() as session:
-        client = Client(session, service.port)
-        async with _locked(*case.lock):
-            stuck = asyncio.create_task(case.send(client, "stuck"))
-            await until(lambda: _is(system, "stuck", "status = 'SUCCEEDED'"))
-            late = asyncio.create_task(case.slow(client, "late"))
-            await until(lambda: _is(system, "late", "step = 'create_order'"))
-            exit_code = await service.terminate()
-            with pytest.raises(aiohttp.ClientError):
-                await stuck
-            unfinished = await late
-            await until(lambda: _is(system, "late", "lease_token = 2"))
-        client = Client(session, other.port)
-        repeated = [await case.send(client, "stuck"), await case.slow(client, "late")]
-
-    assert exit_code == 0
-    problem = refused(unfinished, 503, SagaUnfinished.code, *MEMBERS)
-    assert problem["saga"] == unfinished.headers["Location"]
-    assert [reply.status for reply in repeated] == [201, 201]
-    assert repeated[0].headers["Idempotent-Replayed"] == "true"
-    assert _under_way(system) == 0
+# --- what is left ---------------------------------------------------------------------------------
 
 
-async def _is(system: System, key: str, state: str) -> bool:
-    """Whether the saga of this key is in this state."""
-    statement = f"SELECT id FROM sagas WHERE key_value = '{key}' AND {state}"  # noqa: S608 - our own names
-    return execute(system.urls["orchestrator"], statement) != []
-
-
-# --- the drain ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("prepare", [_orchestrator, _orders, _customers], ids=lambda each: each.__name__[1:])
-async def test_a_service_that_ends_under_load_loses_no_request(
-    system: System, prepare: Callable[[System], Awaitable[Case]]
-) -> None:
-    await system.all_run()
-    case = await prepare(system)
-    service: Service = getattr(system.processes, prepare.__name__[1:])
-
-    async with _session() as session:
-        async with _locked(*case.lock):
-            slow = asyncio.create_task(case.slow(Client(session, service.port), f"{service.name}-slow"))
-            async with _coming(service, case.send) as traffic:
-                ending = asyncio.create_task(service.terminate())
-                await _is_unready(service)
-                traffic.unready.set()
-                await asyncio.sleep(LAG_SECONDS)
-            await _refuses_connections(service)
-            assert not slow.done()
-        answered_late = await slow
-    exit_code = await ending
-
-    assert traffic.errors == []
-    assert {reply.status for reply in traffic.replies} == {201}
-    assert len(traffic.while_unready) >= 2 * CALLERS
-    assert {reply.headers.get("Connection") for reply in traffic.while_unready} == {"close"}
-    assert answered_late.status in (200, 201), answered_late.text
-    assert answered_late.headers["Connection"] == "close"
-    assert exit_code == 0
-    assert _under_way(system) == 0
-
-
-def _under_way(system: System) -> Any:
+def under_way(system: System) -> Any:
     """Sagas that are not over, and keys without an answer."""
     states = ", ".join(f"'{status}'" for status in UNFINISHED)
     [[sagas]] = execute(
