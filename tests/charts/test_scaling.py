@@ -24,7 +24,7 @@ def with_all(values: dict[str, Any]) -> dict[str, Any]:
 def seconds(rules: list[Object]) -> float:
     """How long the fastest of these policies takes to double ten pods, or to halve them."""
     pods = [rule["value"] / (10 if rule["type"] == "Percent" else 1) for rule in rules]
-    return min(10 / step * float(rule["periodSeconds"]) for step, rule in zip(pods, rules, strict=True))
+    return float(min(10 / step * rule["periodSeconds"] for step, rule in zip(pods, rules, strict=True)))
 
 
 @every_service
