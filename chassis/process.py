@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 def serve(settings: Settings, create_app: Callable[[], web.Application]) -> None:
     """Run the service until SIGTERM or SIGINT; ends the process with a one-line reason if it cannot start."""
-    logs.set_up(settings.service, __version__, settings.log_level, settings.log_format)
+    logs.set_up(*traces.named(settings.service, __version__), settings.log_level, settings.log_format)
     traces.set_up(settings.service, __version__)
     failpoints.arm(settings.failpoints)
     # Without it every counter has a second series, with the time of its creation.

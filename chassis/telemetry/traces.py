@@ -37,12 +37,22 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 _EXPORT_TIMEOUT_SECONDS = 3
 
 
+def resource_of(service: str, version: str) -> Resource:
+    """What traces, metrics and log lines say of this process; the operator's word is the last one."""
+    instance = f"{socket.gethostname()}-{os.getpid()}"  # in a container every process has the number 1
+    ours = {SERVICE_NAME: service, SERVICE_VERSION: version, SERVICE_INSTANCE_ID: instance}
+    return Resource.create(ours).merge(OTELResourceDetector().detect())
+
+
+def named(service: str, version: str) -> tuple[str, str]:
+    """The name and the version of this service in all of its telemetry."""
+    attributes = resource_of(service, version).attributes
+    return str(attributes[SERVICE_NAME]), str(attributes[SERVICE_VERSION])
+
+
 def set_up(service: str, version: str) -> None:
     """Install the tracer provider of this process."""
-    instance = f"{socket.gethostname()}-{os.getpid()}"  # in a container every process has the number 1
-    resource = Resource.create(
-        {SERVICE_NAME: service, SERVICE_VERSION: version, SERVICE_INSTANCE_ID: instance}
-    ).merge(OTELResourceDetector().detect())  # the operator's word is the last one
+    resource = resource_of(service, version)
     if any(os.environ.get(name) for name in _ENDPOINTS) and os.environ.get("OTEL_TRACES_EXPORTER") != "none":
         provider = TracerProvider(resource=resource)
         provider.add_span_processor(Processor(OTLPSpanExporter(timeout=_EXPORT_TIMEOUT_SECONDS)))

@@ -94,7 +94,7 @@ def job(  # noqa: PLR0913 - the options of a command
             await traces.shut_down()
             return code
 
-        logs.set_up(NAME, __version__, "error", "auto")
+        logs.set_up(*traces.named(NAME, __version__), "error", "auto")
         traces.set_up(NAME, __version__)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(run())

@@ -9,6 +9,9 @@ from typing import Any
 
 import aiohttp
 
+from chassis import __version__
+from chassis.telemetry.traces import named
+from orchestrator.settings import Settings
 from orchestrator.story.spans import NotOtlp, Span, of_json
 from orchestrator.story.story import Story
 
@@ -110,7 +113,7 @@ async def _search(http: aiohttp.ClientSession, url: str, saga_id: str, since: da
     """The ids of traces that name the saga. Only Jaeger's older API searches by attributes."""
     microseconds = [int(moment.timestamp() * 1_000_000) for moment in (since, datetime.now(UTC))]
     query = {
-        "service": "orchestrator",
+        "service": named(Settings.service, __version__)[0],
         "tags": json.dumps({"saga_id": saga_id}),
         "start": str(microseconds[0] - 60_000_000),  # clocks differ
         "end": str(microseconds[1] + 60_000_000),

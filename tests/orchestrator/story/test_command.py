@@ -34,9 +34,9 @@ def loggers() -> Iterator[None]:
     root.setLevel(level)
 
 
-async def told(of: str, url: str, *options: str, orders: str = NOBODY) -> Result:
+async def told(of: str, url: str, *options: str, orders: str = NOBODY, **more: str) -> Result:
     """Run the command in a thread: it brings its own event loop."""
-    given = variables(url, orders_api_base=orders)
+    given = {**variables(url, orders_api_base=orders), **more}
     return await asyncio.to_thread(CliRunner().invoke, cli, ["trace", of, *options], env=given)
 
 
@@ -205,18 +205,17 @@ async def test_traces_come_from_a_file_with_those_that_continue_them(
 
 
 @asynccontextmanager
-async def jaeger(traces: dict[str, Any]) -> AsyncIterator[tuple[str, list[str]]]:
-    """What Jaeger answers to the two questions it is asked, and the tags it was asked for."""
-    searched: list[str] = []
+async def jaeger(traces: dict[str, Any]) -> AsyncIterator[tuple[str, list[tuple[str, str]]]]:
+    """What Jaeger answers to the two questions it is asked, and the services and tags it was asked for."""
+    searched: list[tuple[str, str]] = []
 
     async def one(request: web.Request) -> web.Response:
         found = traces.get(request.match_info["trace_id"])
         return web.json_response({"result": found} if found else {}, status=200 if found else 404)
 
     async def search(request: web.Request) -> web.Response:
-        assert request.query["service"] == "orchestrator"
         assert int(request.query["start"]) < int(request.query["end"])
-        searched.append(request.query["tags"])
+        searched.append((request.query["service"], request.query["tags"]))
         return web.json_response({"data": [{"traceID": trace_id.lstrip("0")} for trace_id in traces]})
 
     app = web.Application()
@@ -243,12 +242,16 @@ async def test_traces_come_from_jaeger_with_those_that_continue_them(
 
     async with jaeger(kept) as (address, searched):
         options = ("--traces", address)
-        shown = await told("req-456", database_url(Settings), *options, orders=shop.orders.url)
+        shown, renamed = [
+            await told("req-456", database_url(Settings), *options, orders=shop.orders.url, **more)
+            for more in ({}, {"OTEL_SERVICE_NAME": "shop-orchestrator"})
+        ]
 
-    assert shown.exit_code == 0, shown.output
+    assert (shown.exit_code, renamed.exit_code) == (0, 0), shown.output
     assert f"the job · continued in trace {LATER}" in shown.stdout
     assert f"Trace {LATER}" in shown.stdout
-    assert [json.loads(tags) for tags in searched] == [{"saga_id": reply.json["saga_id"]}]
+    assert [service for service, _ in searched] == ["orchestrator", "shop-orchestrator"]
+    assert {tags for _, tags in searched} == {json.dumps({"saga_id": reply.json["saga_id"]})}
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
