@@ -20,7 +20,7 @@ class Panel:
 
     `unit` is one of Grafana's (`reqps`, `s`, `percentunit`, `short` …). `thresholds` are pairs of the value
     from which a colour holds, the first one without a value. With `exemplars`, single requests are dots that
-    lead to their traces.
+    lead to their traces. `empty` is what stands there when nothing has happened that it could show.
     """
 
     title: str
@@ -33,6 +33,7 @@ class Panel:
     thresholds: Thresholds = GOOD_IS_LOW
     exemplars: bool = False
     stacked: bool = False
+    empty: str = ""
 
     def render(self, number: int, x: int, y: int) -> dict[str, Any]:
         """The panel at its place."""
@@ -55,10 +56,12 @@ class Panel:
                     "min": 0,
                     "custom": custom,
                     "thresholds": {"mode": "absolute", "steps": steps},
+                    **(_nothing(self.empty) if self.empty else {}),
                 },
                 "overrides": [],
             },
             "options": _OPTIONS[self.kind],
+            "transformations": _TABLE if self.kind == "table" else [],
             "targets": [
                 {
                     "refId": chr(ord("A") + place),
@@ -88,6 +91,17 @@ _OPTIONS: dict[Kind, dict[str, Any]] = {
     },
     "table": {"showHeader": True, "cellHeight": "sm"},
 }
+
+
+_TABLE = [
+    {"id": "organize", "options": {"excludeByName": {"Time": True}, "renameByName": {"Value": "replicas"}}}
+]
+
+
+def _nothing(text: str) -> dict[str, Any]:
+    """Say so where there is no series, and where a share of nothing is no number."""
+    mapping = {"type": "special", "options": {"match": "nan", "result": {"text": text, "color": "green"}}}
+    return {"noValue": text, "mappings": [mapping]}
 
 
 @dataclass(frozen=True, slots=True)

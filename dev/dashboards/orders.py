@@ -9,6 +9,11 @@ UNFINISHED = 'state=~"RUNNING|COMPENSATING"'
 MAIN = 'namespace=~"$namespace", http_route="/orchestrator/create-and-confirm-order"'
 
 
+def burnt(window: str) -> str:
+    """How many times faster than allowed the error budgets are used up."""
+    return f"slo:error_ratio:rate{window}{{{SHOP}}} / on (slo) group_left () slo:error_budget:ratio"
+
+
 def rows() -> Sequence[Row]:
     """The rows of the board."""
     jobs = f"sum(rate({HTTP}_count{{{MAIN}}}[{W}]))"
@@ -32,6 +37,7 @@ def rows() -> Sequence[Row]:
                     "percentunit",
                     [(share(failed, jobs), "")],
                     kind="stat",
+                    empty="no requests",
                     width=4,
                     height=4,
                     thresholds=((None, "green"), (0.001, "orange"), (0.01, "red")),
@@ -42,6 +48,7 @@ def rows() -> Sequence[Row]:
                     "s",
                     [(quantile(0.99, HTTP, MAIN, "http_route"), "")],
                     kind="stat",
+                    empty="no requests",
                     width=4,
                     height=4,
                     thresholds=((None, "green"), (1, "orange"), (5, "red")),
@@ -92,6 +99,7 @@ def rows() -> Sequence[Row]:
                     "ops",
                     [(rate("b2b_orders_total", f'{SHOP}, outcome="refused"', "reason"), "{{reason}}")],
                     stacked=True,
+                    empty="no refusals",
                 ),
                 Panel(
                     "Time to the answer",
@@ -165,11 +173,12 @@ def rows() -> Sequence[Row]:
                     "short",
                     [
                         (
-                            "slo:error_ratio:rate1h / on (slo) group_left () slo:error_budget:ratio",
+                            burnt("1h"),
                             "{{slo}} {{job}}",
                         )
                     ],
                     width=12,
+                    empty="no requests",
                     thresholds=((None, "green"), (1, "orange"), (14.4, "red")),
                 ),
                 Panel(
@@ -178,11 +187,12 @@ def rows() -> Sequence[Row]:
                     "short",
                     [
                         (
-                            "slo:error_ratio:rate6h / on (slo) group_left () slo:error_budget:ratio",
+                            burnt("6h"),
                             "{{slo}} {{job}}",
                         )
                     ],
                     width=12,
+                    empty="no requests",
                     thresholds=((None, "green"), (1, "orange"), (6, "red")),
                 ),
             ),

@@ -96,6 +96,7 @@ def rows() -> Sequence[Row]:
                             "{{job}} {{error_type}}",
                         )
                     ],
+                    empty="no failures",
                 ),
                 Panel(
                     "Waiting for row locks",

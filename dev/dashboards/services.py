@@ -75,6 +75,7 @@ def rows() -> Sequence[Row]:
                         )
                     ],
                     stacked=True,
+                    empty="no problems",
                 ),
             ),
         ),
@@ -96,6 +97,7 @@ def rows() -> Sequence[Row]:
                         )
                     ],
                     width=12,
+                    empty="no failures",
                 ),
                 Panel(
                     "Time of an attempt",
