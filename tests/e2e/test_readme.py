@@ -1,4 +1,4 @@
-"""Every command of README.md and docs/telemetry.md, run as it stands (only with the ports of this run)."""
+"""Every command of the documents and of the chart's notes, run as it stands (with the ports of this run)."""
 
 import asyncio
 import os
@@ -15,6 +15,7 @@ from dev import docs
 from dev.debian import require
 from dev.sample import load
 from dev.stack import PORTS, ROOT, Stack, stack
+from tests.charts.notes import first_order
 from tests.issuer import Issuer
 
 README = ROOT / "README.md"
@@ -68,6 +69,7 @@ async def test_every_curl_and_operator_command_works_in_the_order_of_the_documen
     environment = {**services.orders.environment, "PATH": path}
     commands = [command for command in _commands() if not command.startswith("make")]
     assert len(commands) >= 12
+    commands += first_order()
 
     for command in commands:
         done = await _sh(_of_this_run(command, services), environment)

@@ -6,7 +6,7 @@ The first order, in a database that is empty; otherwise with the ids that the fi
 access token for customers:write, products:write and sagas:write{{ end }}:
 
   curl -s {{ .customers }}/admin/customers/create-customer{{ $token }} -H 'Content-Type: application/json' \
-    -d '{"name": "Globex", "email": "orders@globex.example"}'
+    -d '{"name": "Initech", "email": "orders@initech.example"}'
   curl -s {{ .orders }}/admin/products/create-product{{ $token }} -H 'Content-Type: application/json' \
     -d '{"sku": "BOLT-M8", "name": "Bolt M8", "price_cents": 25, "stock": 1000}'
   curl -s {{ .orchestrator }}/orchestrator/create-and-confirm-order{{ $token }} -H 'Content-Type: application/json' \
