@@ -50,7 +50,7 @@ class Readiness:
                     before, self._reason = self._reason, await self._check_database()
                     self._checked_at = monotonic()
                     if self._reason != before:
-                        _say(self._reason)
+                        _say(self._reason, self._app[SETTINGS].service)
             reason = self._reason
         READY.set(reason is None)
         return reason
@@ -67,9 +67,12 @@ class Readiness:
         return SchemaOutdated.code if outdated else None
 
 
-def _say(reason: str | None) -> None:
+def _say(reason: str | None, service: str) -> None:
     if reason is None:
         log.info("ready")
+    elif reason == SchemaOutdated.code:
+        wanted = migrations.head(service)
+        log.warning("not ready", reason=reason, wanted=wanted, command=f"python -m {service} migrate")
     else:
         log.warning("not ready", reason=reason)
 

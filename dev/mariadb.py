@@ -137,6 +137,16 @@ class Server:
         """End it at once, as a crash does."""
         self._end(signal.SIGKILL)
 
+    def pause(self) -> None:
+        """Let it stand still, its connections open, until it is resumed."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on as if nothing had been."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     def _answers(self) -> bool:
         """Whether the server greets: a packet's header of four bytes, then its protocol version.
 

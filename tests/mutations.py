@@ -43,6 +43,7 @@ SWEEPER = "tests/orchestrator/test_sweeper.py"
 CONNECTIONS = "tests/chassis/test_connections.py"
 ROLLOUT = "tests/e2e/test_rollout.py"
 MIGRATIONS = "tests/chassis/test_migrations.py"
+PROBES = "tests/e2e/test_probes.py"
 HOSTILE = "tests/e2e/test_hostile.py"
 
 
@@ -942,6 +943,33 @@ MUTATIONS = (
         ),
         (ROLLOUT,),
         "next_release",
+    ),
+    Mutation(
+        "probes: liveness asks the database",
+        (
+            Edit(
+                "chassis/probes.py",
+                'return web.json_response({"status": "alive"})',
+                "return await readyz(_request)",
+            ),
+        ),
+        (PROBES,),
+    ),
+    Mutation(
+        "probes: the start-up probe asks the database",
+        (
+            Edit(
+                "chassis/probes.py",
+                "started = app[LIFECYCLE].started",
+                "started = await readiness.reason_against() is None",
+            ),
+        ),
+        (PROBES,),
+    ),
+    Mutation(
+        "probes: readiness waits for a database that is silent",
+        (Edit("chassis/probes.py", "asyncio.timeout(CHECK_TIMEOUT_SECONDS)", "asyncio.timeout(None)"),),
+        (PROBES,),
     ),
     Mutation(
         "readiness ignores the schema",

@@ -12,7 +12,7 @@ from chassis.lifecycle import LIFECYCLE
 from tests.chassis.sample import Settings, create_app
 from tests.client import Client, Serve, refused
 from tests.databases import Databases, MakeSettings, execute, on_database
-from tests.observed import Sample, statements_sent
+from tests.observed import LogLines, Sample, statements_sent
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def test_a_service_that_serves_is_alive_started_and_ready(
 
 @pytest.mark.usefixtures("_always_asks")
 async def test_a_service_is_ready_once_its_migrations_are_there(
-    databases: Databases, tmp_path: Path, serve: Serve
+    databases: Databases, tmp_path: Path, serve: Serve, log_lines: LogLines
 ) -> None:
     url = databases.empty(tmp_path)
     settings = customers.settings.Settings(**on_database(url))
@@ -49,6 +49,8 @@ async def test_a_service_is_ready_once_its_migrations_are_there(
     execute(url, "DELETE FROM customers_alembic_version")  # the tables are there, not all of a migration is
     interrupted = await client.admin.get("/readyz")
 
+    said = next(line for line in log_lines() if line["event"] == "not ready")
+    assert (said["wanted"], said["command"]) == (migrations.head("customers"), "python -m customers migrate")
     assert (before.status, before.json["reason"]) == (503, "db.schema_outdated")
     assert (after.status, below_a_newer_release.status) == (200, 200)
     assert (interrupted.status, interrupted.json["reason"]) == (503, "db.schema_outdated")
