@@ -220,7 +220,7 @@ def test_every_part_of_a_pipeline_is_configured_and_used(name: str) -> None:
 
 def test_spans_go_from_the_services_to_the_collector_to_jaeger() -> None:
     sent_to = release().one("ConfigMap", "b2b-orders")["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
-    exporter = configuration("collector", "config.yaml")["exporters"]["otlp"]["endpoint"]
+    exporter = configuration("collector", "config.yaml")["exporters"]["otlp_grpc"]["endpoint"]
 
     for address in (sent_to.removeprefix("http://"), exporter):
         host, _, port = address.partition(":")
