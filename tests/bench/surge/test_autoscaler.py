@@ -46,6 +46,9 @@ def test_pods_that_start_count_as_idle_when_more_are_wanted() -> None:
     assert by_utilization(four_busy, starting=4, current=8, request=0.5, target=80) == 10
     assert by_utilization(four_busy, starting=6, current=10, request=0.5, target=80) == 10
     assert by_utilization(four_busy, missing=6, current=10, request=0.5, target=80) == 10
+    ten_busy = [0.5] * 10
+    assert by_utilization(ten_busy, current=10, request=0.5, target=80) == 13
+    assert by_utilization(ten_busy, starting=2, current=12, request=0.5, target=80) == 12, "near enough"
 
 
 def test_pods_that_start_never_turn_more_into_fewer() -> None:
