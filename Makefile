@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test fuzz mutations faults lint types format docs bench bench-observability bench-capacity surge lock clean
+.PHONY: help setup demo up test fuzz mutations faults lint types format docs bench bench-observability bench-capacity surge lock sbom clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -75,6 +75,9 @@ lock: $(READY) ## Write requirements.lock, and its part that the image has, from
 	$(RUN) $(COMPILE) --all-extras $(ARGS) --output-file requirements.lock
 	$(RUN) $(COMPILE) --constraint requirements.lock --output-file requirements-run.lock
 
+sbom: $(READY) ## Write sbom.cdx.json: what is in the image, with licences and hashes
+	@$(RUN) -m dev.sbom
+
 clean: ## Remove .venv, caches, and the databases and logs of `make up`
-	rm -rf .venv var build bench.json bench-observability.json bench-capacity.json faults.json *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv var build bench.json bench-observability.json bench-capacity.json faults.json sbom.cdx.json *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -135,7 +135,7 @@ class Build:
 
     def _build(self, stage: Stage, tree: Path) -> None:
         if stage.base in self._stages:
-            shutil.copytree(self.tree(stage.base), tree)
+            _shell(f"cp --archive '{self.tree(stage.base)}' '{tree}'", self._root, os.environ)
         else:
             tree.mkdir(parents=True)
         folder = tree
@@ -176,6 +176,10 @@ class Build:
                 if origin is None and ignored(self._ignore, source):
                     raise FileNotFoundError(f"{source} is in .dockerignore")
                 shutil.copy2(came, goal / came.name if target.endswith("/") else goal)
+            if "chown" in instruction.flags and os.geteuid() == 0:
+                user, group = map(int, instruction.flags["chown"].split(":"))
+                for path in (goal, *goal.rglob("*")):
+                    os.chown(path, user, group)
 
     def _kept_out(self, folder: str, names: list[str]) -> list[str]:
         place = Path(folder).relative_to(ROOT)
