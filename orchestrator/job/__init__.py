@@ -2,6 +2,7 @@
 
     command   options, exit code
     runner    takes orders as there is room for them, until the file or the operator's patience ends
+    download  a file from an address
     files     JSON Lines and CSV in, through lines and table
     orders    what an order of a file must say
     client    one order over HTTP, tried until it has an end

@@ -8,24 +8,34 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, BinaryIO, TextIO
 
 import typer
 import uvloop
+from yarl import URL
 
 from chassis import __version__
 from chassis.telemetry import logs, traces
 from orchestrator.job.client import connected
-from orchestrator.job.files import Form, OrderFile
+from orchestrator.job.download import FileUnreachable, address_of, download
+from orchestrator.job.files import Form, OrderFile, form_of
+from orchestrator.job.lines import FileUnusable
 from orchestrator.job.progress import Bar, Lines
 from orchestrator.job.runner import Job
 from orchestrator.options import base_url, check_token
 
 NAME = "orchestrator-job"
+EX_TEMPFAIL = 75
 
 
 def job(  # noqa: PLR0913 - the options of a command
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The orders; - is standard input.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="The orders: a file or its http(s) address; - is standard input."
+        ),
+    ],
     *,
     url: Annotated[
         str, typer.Option(envvar="ORCHESTRATOR_API_BASE", help="Address of the orchestrator.")
@@ -72,15 +82,19 @@ def job(  # noqa: PLR0913 - the options of a command
     refused (by the rules of the business), invalid (the file has to be corrected) or unfinished (run
     it again). Ctrl-C takes no more orders and waits for those under way, twice does not wait.
 
-    Exit code: 0 all succeeded, 1 some did not, 2 the file or an option cannot be used, 130 or 143
-    stopped by a signal.
+    Exit code: 0 all succeeded, 1 some did not, 2 the file or an option cannot be used, 75 the file
+    cannot be fetched now, 130 or 143 stopped by a signal.
     """  # noqa: D301 - typer takes a backspace for "leave this paragraph as it is"
     address = base_url(url, "--url")
     if token_file is not None:
         check_token(token_file)
     display = Bar() if sys.stderr.isatty() else Lines()
     with ExitStack() as stack:
-        orders = sys.stdin.buffer if str(file) == "-" else stack.enter_context(_opened(file))
+        if (source := address_of(file)) is not None:
+            form = form or form_of(source.path)
+            orders = stack.enter_context(_fetched(source))
+        else:
+            orders = sys.stdin.buffer if file == "-" else stack.enter_context(_opened(Path(file)))
         write: Callable[[str], object] = display.say
         if output is not None or not sys.stdout.isatty() or not sys.stderr.isatty():
             write = partial(print, file=stack.enter_context(_results(output, orders)), flush=True)
@@ -106,6 +120,23 @@ def _opened(file: Path) -> BinaryIO:
         return file.open("rb")
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="FILE") from None
+
+
+def _fetched(source: URL) -> BinaryIO:
+    try:
+        copy = TemporaryFile()  # noqa: SIM115 - closed by who asked for it
+        asyncio.run(download(source, copy))
+        copy.seek(0)
+    except FileUnusable as fault:
+        raise typer.BadParameter(f"{fault}.", param_hint="FILE") from None
+    except FileUnreachable as fault:
+        typer.echo(f"job: {fault}", err=True)
+        raise typer.Exit(EX_TEMPFAIL) from None
+    except OSError as error:
+        raise typer.BadParameter(
+            f"No folder for a copy of the file: {error.strerror}.", param_hint="FILE"
+        ) from None
+    return copy
 
 
 @contextmanager

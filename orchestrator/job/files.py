@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator
 from enum import StrEnum
-from pathlib import Path
+from pathlib import PurePosixPath
 from tempfile import TemporaryFile
 from typing import BinaryIO
 
@@ -30,12 +30,17 @@ class Form(StrEnum):
 _FORMS = {".csv": Form.CSV, ".jsonl": Form.JSONL, ".ndjson": Form.JSONL}
 
 
+def form_of(file: str) -> Form | None:
+    """What the name of a file ends with."""
+    return _FORMS.get(PurePosixPath(file).suffix.lower())
+
+
 class OrderFile:
     """An open file of orders."""
 
     def __init__(self, file: BinaryIO, form: Form | None = None) -> None:
         self._file = file.fileno()
-        self._form = form or _FORMS.get(Path(str(file.name)).suffix.lower())
+        self._form = form or form_of(str(file.name))
         self._start = file.tell() if file.seekable() else None
         status = os.fstat(self._file)
         self._size = status.st_size if stat.S_ISREG(status.st_mode) else 0
