@@ -86,6 +86,7 @@ class Runner(web.AppRunner):
             app,
             access_log=None,
             keepalive_timeout=settings.keepalive_timeout,
+            lingering_time=settings.body_timeout,  # for the rest of a body that is refused
             shutdown_timeout=settings.shutdown_timeout / 2,  # aiohttp waits twice for a handler
             max_headers=MAX_HEADERS,
             max_field_size=MAX_HEADER_BYTES,

@@ -25,6 +25,12 @@ SAMPLED = f"00-{FIRST}-b7ad6b7169203331-01"
 
 
 @pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait long for an orders service that is not there."""
+    monkeypatch.setattr("orchestrator.story.command.PATIENCE_SECONDS", 0.5)
+
+
+@pytest.fixture(autouse=True)
 def loggers() -> Iterator[None]:
     """Give the loggers back as they were: the command silences those of its process."""
     root = logging.getLogger()
