@@ -129,6 +129,9 @@ async def test_prometheus_finds_the_pods_that_serve_and_knows_them_by_their_serv
     etc_prometheus: Path, admin_port: int
 ) -> None:
     found = [target for name, template in release().pods() for target in targets(name, template, admin_port)]
+    serving = release().one("Deployment", "b2b-orders")["spec"]["template"]
+    stranger = {**serving, "metadata": {"labels": {"app.kubernetes.io/name": "stranger"}}}
+    found += targets("of others, with a port of that name", stranger, admin_port)
     (etc_prometheus / "targets.json").write_text(json.dumps(found))
 
     async with running(etc_prometheus) as prometheus:
