@@ -23,10 +23,10 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash /sources \
     && mkdir /data
 
 FROM packages AS watch
-COPY requirements.lock ./
+COPY requirements-watch.lock ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
-        --only-binary :all: --require-hashes --constraint requirements.lock --target /watch watchfiles
+    python -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps \
+        --only-binary :all: --require-hashes --requirement requirements-watch.lock --target /watch
 
 FROM ${BASE_IMAGE} AS base
 ENV PYTHONPATH=/app:/packages \

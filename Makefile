@@ -69,11 +69,13 @@ surge: $(READY) ## Simulate how replicas follow a surge, by the values of the ch
 	@$(RUN) -m bench.surge
 
 # Keeps the versions that still fit; `make lock ARGS=--upgrade` takes the newest.
-COMPILE := -m uv pip compile pyproject.toml --quiet --universal --generate-hashes --no-emit-index-url \
+COMPILE := -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
-lock: $(READY) ## Write requirements.lock, and its part that the image has, from pyproject.toml
-	$(RUN) $(COMPILE) --all-extras $(ARGS) --output-file requirements.lock
-	$(RUN) $(COMPILE) --constraint requirements.lock --output-file requirements-run.lock
+lock: $(READY) ## Write requirements.lock, and its parts that the images have, from pyproject.toml
+	$(RUN) $(COMPILE) pyproject.toml --all-extras $(ARGS) --output-file requirements.lock
+	$(RUN) $(COMPILE) pyproject.toml --constraint requirements.lock --output-file requirements-run.lock
+	echo watchfiles | $(RUN) $(COMPILE) - --python-version 3.11 --constraint requirements.lock \
+		--output-file requirements-watch.lock
 
 sbom: $(READY) ## Write sbom.cdx.json: what is in the image, with licences and hashes
 	@$(RUN) -m dev.sbom

@@ -90,7 +90,7 @@ def job(  # noqa: PLR0913 - the options of a command
         check_token(token_file)
     display = Bar() if sys.stderr.isatty() else Lines()
     with ExitStack() as stack:
-        if (source := address_of(file)) is not None:
+        if (source := _address(file)) is not None:
             form = form or form_of(source.path)
             orders = stack.enter_context(_fetched(source))
         else:
@@ -113,6 +113,13 @@ def job(  # noqa: PLR0913 - the options of a command
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(run())
     raise typer.Exit(code)
+
+
+def _address(file: str) -> URL | None:
+    try:
+        return address_of(file)
+    except FileUnusable as fault:
+        raise typer.BadParameter(f"{file}: {fault}.", param_hint="FILE") from None
 
 
 def _opened(file: Path) -> BinaryIO:

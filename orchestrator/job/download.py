@@ -24,8 +24,16 @@ class FileUnreachable(Exception):  # noqa: N818 - an outcome, not an error
 
 
 def address_of(file: str) -> URL | None:
-    """The address that this is; None if it is the path of a file."""
-    return URL(file) if re.match("https?://", file, re.IGNORECASE) else None
+    """The address that this is; None if it is the path of a file.
+
+    Raises:
+        FileUnusable: it begins like an address and is none.
+
+    """
+    try:
+        return URL(file) if re.match("https?://", file, re.IGNORECASE) else None
+    except ValueError:
+        raise FileUnusable("this is no address") from None
 
 
 async def download(address: URL, to: BinaryIO) -> None:

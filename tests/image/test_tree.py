@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from dev.stack import PORTS, chosen_ports, tail
 from orchestrator.answers import JOB_PATH
 from tests.image.dockerfile import Build
 from tests.image.process import USER, Container
+from tests.orchestrator.shop import until
 
 LARGEST_MB = 110
 SERVICES = tuple(PORTS)
@@ -26,11 +28,17 @@ pytestmark = pytest.mark.xdist_group("image")  # it is built once
 
 
 @pytest.fixture(scope="module")
-def container() -> Iterator[Container]:
-    """The image for production, in a folder that every user can get at."""
+def build() -> Iterator[Build]:
+    """The stages of the image, in a folder that every user can get at."""
     with tempfile.TemporaryDirectory(prefix="image-") as folder:
         Path(folder).chmod(0o755)
-        yield Container(Build(Path(folder)), "run")
+        yield Build(Path(folder))
+
+
+@pytest.fixture(scope="module")
+def container(build: Build) -> Container:
+    """The image for production."""
+    return Container(build, "run")
 
 
 def _state(tree: Path) -> dict[str, tuple[int, int]]:
@@ -154,3 +162,38 @@ async def test_a_service_without_settings_says_what_it_wants(container: Containe
     assert done.returncode == 78
     assert "SERVICE_TOKEN" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_in_development_a_service_starts_again_when_a_source_changes(
+    build: Build, tmp_path: Path
+) -> None:
+    tree = build.tree("dev")
+    entry = ("/bin/sh", str(tree / "watch" / "reload.sh"))
+    log, data = tmp_path / "customers.log", {"DATA_DIR": str(tmp_path), "LOG_FORMAT": "json"}
+    own = {"PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))}
+    variables = {**own, **build.environment("dev"), **data, "PORT": "0", "ADMIN_PORT": "0", "HOST": HOST}
+
+    once = await asyncio.to_thread(
+        subprocess.run, (*entry, "customers", "migrate"), cwd=tree / "app", env=variables, check=False
+    )
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            *entry, "customers", "serve", cwd=tree / "app", env=variables, stdout=out, stderr=out
+        )
+    try:
+        await _served(log, 1)
+        with (tree / "app" / "customers" / "app.py").open("a") as source:
+            source.write("# changed\n")
+        await _served(log, 2)
+    finally:
+        process.terminate()
+        await process.wait()
+
+    assert once.returncode == 0
+
+
+async def _served(log: Path, times: int) -> None:
+    async def served() -> bool:
+        return log.read_text().count('"event": "serving"') >= times  # noqa: ASYNC240 - a short file
+
+    await until(served)

@@ -178,3 +178,10 @@ async def test_a_job_whose_file_is_not_there_yet_is_tried_again_and_one_that_has
     assert unreachable.err.startswith(f"job: {nobody}/orders.csv cannot be fetched")
     assert "answered 404" in missing.err
     assert await system.all_orders() == []
+
+
+async def test_what_begins_like_an_address_and_is_none_is_refused(system: System) -> None:
+    done = await system.job("http://[::1")
+
+    assert done.exit_code == 2
+    assert "this is no address" in done.err
