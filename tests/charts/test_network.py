@@ -89,6 +89,40 @@ def test_among_our_pods_each_reaches_what_it_calls_and_nothing_else() -> None:
     }
 
 
+@pytest.mark.parametrize("direction", ["Ingress", "Egress"])
+def test_each_end_of_a_connection_is_narrow_by_itself(direction: str) -> None:
+    """Otherwise a mistake at one end would be hidden by the other, until that one changes."""
+    release = render(merged(NEEDED, WITH_JOB))
+    one_end = tuple(
+        merged(one, {"spec": {"policyTypes": [direction]}})
+        for one in release.all("NetworkPolicy")
+        if direction in one["spec"]["policyTypes"]
+    )
+    job, smoke = "b2b-orchestrator-job-a", "b2b-smoke-test"
+    anyhow = {53, 3306, *ADMIN.values()}  # where the others are has not been said
+
+    found = reach(Release("one end", one_end), ours(release), ours(release))
+
+    assert {one for one in found if one[2] not in anyhow} == {
+        ("b2b-orchestrator", "b2b-customers", 3001),
+        ("b2b-orchestrator", "b2b-orders", 3002),
+        ("b2b-orders", "b2b-customers", 3001),
+        (job, "b2b-orchestrator", 3010),
+        *((smoke, name, port) for name, port in PUBLIC.items()),
+        # A smoke test leaves for any service on the port of any; a job is let in where its service is, and that
+        # where the job is.
+        *(
+            itertools.product([smoke], PUBLIC, PUBLIC.values())
+            if direction == "Egress"
+            else [
+                (job, "b2b-customers", 3001),
+                (job, "b2b-orders", 3002),
+                ("b2b-orchestrator", "b2b-orchestrator", 3010),
+            ]
+        ),
+    }
+
+
 def test_our_pods_leave_for_names_and_the_database_and_nothing_else() -> None:
     release = render(merged(NEEDED, WITH_JOB))
     pods = {str(pod) for pod in ours(release)}
