@@ -109,8 +109,8 @@ def test_each_end_of_a_connection_is_narrow_by_itself(direction: str) -> None:
         ("b2b-orders", "b2b-customers", 3001),
         (job, "b2b-orchestrator", 3010),
         *((smoke, name, port) for name, port in PUBLIC.items()),
-        # A smoke test leaves for any service on the port of any; a job is let in where its service is, and that
-        # where the job is.
+        # A smoke test leaves for any service on the port of any.
+        # A job is let in where its service is, and its service where the job is.
         *(
             itertools.product([smoke], PUBLIC, PUBLIC.values())
             if direction == "Egress"
