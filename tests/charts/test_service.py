@@ -201,6 +201,16 @@ def test_a_file_of_orders_is_not_run_again_by_an_upgrade() -> None:
     assert "helm.sh/resource-policy: keep" in done["tuesday"].stdout
 
 
+def test_a_job_fetches_its_file_by_the_proxy_that_the_service_is_told_of() -> None:
+    proxy = {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"}
+    job = {"enabled": True, "name": "monday", "file": {"url": "https://files.example/a.csv"}}
+
+    release = alone("orchestrator", "b2b", {"job": job, "extraEnv": [proxy]})
+
+    pod = release.one("Job", "b2b-orchestrator-job-monday")["spec"]["template"]["spec"]
+    assert proxy in pod["containers"][0]["env"]
+
+
 def test_a_jobs_name_depends_on_nothing_but_its_own() -> None:
     job = {"enabled": True, "name": "monday", "file": {"url": "http://files.example/a.csv"}}
     first, second = (
