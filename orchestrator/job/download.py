@@ -30,10 +30,15 @@ def address_of(file: str) -> URL | None:
         FileUnusable: it begins like an address and is none.
 
     """
+    if not re.match("https?://", file, re.IGNORECASE):
+        return None
     try:
-        return URL(file) if re.match("https?://", file, re.IGNORECASE) else None
+        address = URL(file)
     except ValueError:
-        raise FileUnusable("this is no address") from None
+        address = URL()
+    if not address.host:
+        raise FileUnusable("this is no address")
+    return address
 
 
 async def download(address: URL, to: BinaryIO) -> None:
@@ -56,7 +61,7 @@ async def download(address: URL, to: BinaryIO) -> None:
                 to.write(chunk)
     except aiohttp.TooManyRedirects:
         raise FileUnusable(f"{_shown(address)} redirects more than {MAX_REDIRECTS} times") from None
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError):  # the last one of a host's name
         raise FileUnusable(f"{_shown(address)} is no address, or redirects to one that is none") from None
     except TimeoutError:
         raise FileUnreachable(f"{_shown(address)} does not answer in time; try again later") from None

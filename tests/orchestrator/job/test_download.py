@@ -185,3 +185,18 @@ async def test_what_begins_like_an_address_and_is_none_is_refused(system: System
 
     assert done.exit_code == 2
     assert "this is no address" in done.err
+
+
+def test_an_address_has_a_host() -> None:
+    with pytest.raises(FileUnusable, match="this is no address"):
+        address_of("http:///orders.csv")
+
+
+@pytest.mark.parametrize("host", ["a..example", "a" * 64 + ".example"])
+async def test_a_host_with_a_name_that_none_can_have_is_refused(
+    files: Files, tmp_path: Path, host: str
+) -> None:
+    files.url = f"http://{host}/orders.csv"
+
+    with pytest.raises(FileUnusable, match="is no address"):
+        await fetch(files, tmp_path)
