@@ -1,7 +1,8 @@
 """The three services over HTTP, as the smoke test asks them.
 
 A service that is not there yet (it does not listen, or answers 502, 503 or 504) is asked again until
-the deadline of the test; what must not be done twice is asked again only if it was refused.
+the deadline of the test; what must not be done twice is asked again only if it was refused, which a
+gateway's 502 and 504 do not say.
 """
 
 from collections.abc import Callable
@@ -174,7 +175,8 @@ class Service:
 
     def _refuse(self, call: "_Call", response: aiohttp.ClientResponse, content: bytes) -> NoReturn:
         if response.status in _NOT_YET:
-            raise _NotYet(f"it answers {response.status}: {_said(content)}", again=True)
+            again = call.is_idempotent or response.status == HTTPStatus.SERVICE_UNAVAILABLE
+            raise _NotYet(f"it answers {response.status}: {_said(content)}", again=again)
         look_at = ""
         if response.status in _REFUSES_US:
             look_at = "the token in --token-file: it has to be valid and have the scopes that --help lists"

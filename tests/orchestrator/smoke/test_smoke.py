@@ -258,6 +258,10 @@ WRONG: dict[str, tuple[str, str, tuple[Fault, ...], list[str], str]] = {
     "nobody knows whether a customer was made": (
         "customers", "/create-customer", (breaks_off,), ["customer"], "the connection broke",
     ),
+    "a gateway does not know it either": (
+        "customers", "/create-customer", (says(dict.clear, 504),), ["customer"],
+        "/create-customer: it answers 504",
+    ),
 }  # fmt: skip
 
 
