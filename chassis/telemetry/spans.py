@@ -100,7 +100,7 @@ def _operation(name: str, system: str) -> Iterator[None]:
         span = traces.tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
     try:
         yield
-    except Exception as error:
+    except BaseException as error:  # also one that is given up: it was cancelled
         failure = getattr(error, "orig", error)
         raise
     finally:

@@ -1,3 +1,4 @@
+import asyncio
 import sqlite3
 from contextlib import closing
 
@@ -8,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from chassis.database import Database
 from chassis.errors import DatabaseUnavailable, SchemaOutdated
-from chassis.telemetry.spans import failure_of
+from chassis.telemetry.spans import commit, failure_of
 from tests.chassis.sample import Counter, Settings, create_tables
 from tests.observed import Sample
 
@@ -53,6 +54,19 @@ async def test_a_connection_that_cannot_be_opened_is_counted_by_its_error(settin
         await database.check()
 
     assert failed.moved == 1
+
+
+async def test_a_commit_that_is_given_up_is_counted_as_failed(database: Database) -> None:
+    given_up = _statements("COMMIT", "none", "CancelledError")
+
+    async def wait() -> None:
+        with commit(database.writers.sync_engine):
+            await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(wait(), 0.01)
+
+    assert given_up.moved == 1
 
 
 def test_an_error_of_a_driver_is_named_without_its_words() -> None:
