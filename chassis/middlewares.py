@@ -122,7 +122,8 @@ def _cause_of(problem: Problem) -> dict[str, str]:
     cause = problem.__cause__
     if cause is None or problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return {}
-    return spans.failure_of(getattr(cause, "orig", cause))
+    of_driver = getattr(cause, "orig", None)  # no other error's number is one of the database
+    return {"error.type": type(cause).__name__} if of_driver is None else spans.failure_of(of_driver)
 
 
 def _describe(span: Span, status: int, code: str) -> None:

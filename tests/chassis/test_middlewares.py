@@ -2,8 +2,10 @@ import asyncio
 import json
 
 import pytest
+from aiohttp import ClientOSError, web
 
 from chassis import middlewares
+from chassis.errors import PeerUnavailable
 from tests.chassis.sample import Settings, create_app
 from tests.client import Client, Serve, refused
 from tests.observed import LogLines, Sample
@@ -214,3 +216,22 @@ async def test_a_request_is_one_line_in_the_log(client: Client, log_lines: LogLi
     assert access["trace_id"] == error["trace_id"]
     assert "secret" not in json.dumps(access)
     assert "abc" not in json.dumps(lines)
+
+
+async def test_the_number_of_a_broken_connection_is_not_taken_for_one_of_the_database(
+    settings: Settings, serve: Serve, log_lines: LogLines
+) -> None:
+    async def asks_a_peer(_request: web.Request) -> web.Response:
+        raise PeerUnavailable("The peer cannot be reached.") from ClientOSError(
+            104, "Connection reset by peer"
+        )
+
+    app = create_app(settings)
+    app.router.add_get("/asks", asks_a_peer)
+    client = await serve(app)
+
+    await client.get("/asks")
+
+    *_, access = log_lines()
+    assert (access["error.code"], access["error.type"]) == ("peer.unavailable", "ClientOSError")
+    assert "db.response.status_code" not in access
