@@ -96,6 +96,17 @@ def test_the_notes_forward_the_ports_that_they_call() -> None:
     assert called == [[port] for _, port in forwarded]
 
 
+def test_the_notes_wait_as_long_as_a_start_may_take_and_name_the_folder_that_grafana_has() -> None:
+    said = notes(NEEDED)
+
+    pod = render(NEEDED).one("Deployment", "b2b-orders")["spec"]["template"]["spec"]
+    startup = pod["containers"][0]["startupProbe"]
+    [minutes] = re.findall(r"wait --for=condition=Available --timeout=(\d+)m deploy ", said)
+    assert int(minutes) * 60 > startup["periodSeconds"] * startup["failureThreshold"]
+    boards = yaml.safe_load((ROOT / "k8s" / "infra" / "grafana" / "boards.yaml").read_text())
+    assert f"folder {boards['providers'][0]['folder']}\n" in said
+
+
 @pytest.mark.parametrize(
     ("values", "url"),
     [(OF_OPERATORS, "https://orders.example.com"), (OTHERWISE, "https://orders.example.com")],
