@@ -73,6 +73,15 @@ def test_what_has_to_talk_may(policies: Policies, pods: dict[str, Endpoint]) -> 
     assert refused == []
 
 
+@pytest.mark.parametrize("port", [443, 6443, 8443])
+def test_prometheus_alone_reaches_the_api_server_wherever_it_listens(
+    port: int, policies: Policies, pods: dict[str, Endpoint]
+) -> None:
+    asking = {name for name, pod in pods.items() if policies.allow(pod, WORLD, port)}
+
+    assert asking & {name for name, pod in pods.items() if pod.namespace == "b2b-infra"} == {"prometheus"}
+
+
 def test_nothing_else_reaches_what_is_not_ours(policies: Policies, pods: dict[str, Endpoint]) -> None:
     sources: dict[str, Any] = {**pods, "world": WORLD}
     infra = [name for name, pod in pods.items() if pod.namespace == "b2b-infra"]
