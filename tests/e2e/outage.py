@@ -40,7 +40,7 @@ WANTED = {("ServiceNotReady", None), ("ErrorBudgetBurnsFast", "main-job-availabi
 """Alerts and what they are about, that have to be on before the database comes back."""
 ENVIRONMENT = {
     "SERVICE_TOKEN": TOKEN,
-    "PEER_TIMEOUT": "5",
+    "PEER_TIMEOUT": "20",
     "PEER_DEADLINE": "1",
     "SWEEP_EVERY": "0.3",
     "OTEL_BSP_SCHEDULE_DELAY": "100",
@@ -99,10 +99,14 @@ async def probed(service: Service) -> AsyncIterator[None]:
 
 
 async def waits_for_a_row(server: Server) -> None:
-    """Return once a statement waits for a lock."""
+    """Return once a statement waits for a lock.
+
+    InnoDB looks again only when nobody has asked for a tenth of a second.
+    """
     waiting = "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'"
 
     async def waits() -> bool:
+        await asyncio.sleep(0.2)
         return (await asyncio.to_thread(server.execute, waiting)).strip() == "1"
 
     await until(waits)
@@ -133,7 +137,8 @@ async def told_of_an_outage(folder: Path) -> Told:
                     folder / "stack",
                     database_urls={"orders": server.url("orders")},
                     environment=told,
-                    own={"orders": {"SYNCHRONIZE": "true"}},
+                    # The statement waits until the server is killed, however long that takes.
+                    own={"orders": {"SYNCHRONIZE": "true", "DB_LOCK_TIMEOUT": "60", "DB_TIMEOUT": "90"}},
                 ) as services,
                 probed(services.orders),
                 prometheus(folder, services, FILES) as metrics,
@@ -203,15 +208,26 @@ async def told_of_an_outage(folder: Path) -> Told:
 
 
 async def _complete(traces: Traces) -> None:
-    """Wait for the span in which the sweeper went on with the saga."""
+    """Wait for the span in which the sweeper brought the saga to its end, and its parts."""
 
-    async def resumed() -> bool:
-        return any(
-            span.name == "saga resumed" and TRACE_ID in [trace_id for trace_id, _ in span.links]
-            for span in traces.spans
-        )
+    async def ended() -> bool:
+        return bool(resumed(traces.spans))
 
-    await until(resumed)
+    await until(ended)
+
+
+def resumed(spans: list[Span]) -> list[Span]:
+    """The spans in which the saga was taken up again and came to its end."""
+    done = {span.trace_id for span in spans if span.attributes.get("saga.outcome") == "done"}
+    committed = {span.parent_id for span in spans if span.name == "COMMIT"}
+    return [
+        span
+        for span in spans
+        if span.name == "saga resumed"
+        and TRACE_ID in [trace_id for trace_id, _ in span.links]
+        and span.trace_id in done
+        and span.span_id in committed
+    ]
 
 
 async def _asked(server: Prometheus) -> tuple[dict[str, list[Any]], list[dict[str, str]], set[str]]:

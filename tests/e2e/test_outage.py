@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.story.spans import Span
-from tests.e2e.outage import CALLER, CORRELATION_ID, TRACE_ID, Told, told_of_an_outage
+from tests.e2e.outage import CALLER, CORRELATION_ID, TRACE_ID, Told, resumed, told_of_an_outage
 from tests.orchestrator.shop import not_ended
 
 # One worker runs them all: there is one outage.
@@ -44,19 +44,6 @@ def by(spans: Iterable[Span], *attributes: str) -> Counter[tuple[str, ...]]:
     )
 
 
-def resumed(told: Told) -> Span:
-    """The span in which the saga came to its end."""
-    (found,) = [
-        span
-        for span in told.spans
-        if span.name == "saga resumed"
-        and TRACE_ID in [trace_id for trace_id, _ in span.links]
-        and "COMMIT" in [child.name for child in told.spans if child.parent_id == span.span_id]
-        and any(each.attributes.get("saga.outcome") == "done" for each in spans_of(told, span.trace_id))
-    ]
-    return found
-
-
 async def test_the_client_is_told_what_to_quote_and_the_order_is_confirmed_all_the_same(told: Told) -> None:
     problem = not_ended(told.reply, "saga.unfinished", step="confirm_order")
 
@@ -84,7 +71,7 @@ async def test_the_trace_shows_the_statement_that_died_and_leads_to_the_one_that
     assert [span.parent_id for span in trace if span.service == "orchestrator" and span.kind == "SERVER"] == [
         CALLER
     ]
-    continued = resumed(told)
+    (continued,) = resumed(told.spans)
     assert continued.trace_id != TRACE_ID
     last = [span for span in spans_of(told, continued.trace_id) if span.name == f"POST {CONFIRM}"][-1]
     assert (last.service, last.failed) == ("orders", False)
@@ -113,9 +100,9 @@ async def test_the_log_says_the_same_of_the_same_request_under_the_same_ids(told
         assert [each.attributes["db.response.status_code"] for each in below][-1:] == [
             line["db.response.status_code"]
         ]
-    continued = resumed(told).trace_id
+    (continued,) = resumed(told.spans)
     done = [line for line in of_it if line["event"] == "saga step" and line["outcome"] == "done"]
-    assert (done[-1]["saga.step"], done[-1]["trace_id"]) == ("confirm_order", continued)
+    assert (done[-1]["saga.step"], done[-1]["trace_id"]) == ("confirm_order", continued.trace_id)
 
 
 async def test_metrics_log_and_spans_count_the_same_requests(told: Told) -> None:
@@ -213,5 +200,6 @@ async def test_the_story_has_all_of_it_on_one_page(told: Told) -> None:
     assert f"products OperationalError {GONE}" in words
     assert f"CONNECT OperationalError {NOBODY}" in words
     assert "saga confirm_order unavailable peer.unavailable" in words
-    assert f"continued in trace {resumed(told).trace_id}" in words
+    (continued,) = resumed(told.spans)
+    assert f"continued in trace {continued.trace_id}" in words
     assert "GET /orchestrator/sagas/" not in words
